@@ -1,0 +1,24 @@
+"""Rule check_study: list every finding on the study at once; write the checked tables and labels if it can be used."""
+
+from pathlib import Path
+
+from livermet.filecheck import check_files
+from livermet.files import write_table
+from livermet.findings import Finding, findings_frame, raise_on_errors
+from livermet.labels import derive_labels
+from livermet.snake import job_log
+from livermet.study import read_study
+from livermet.tables import TABLES
+
+with job_log(snakemake):
+    params = snakemake.params
+    data = read_study(Path(params.study), trial=params.trial, labels=params.labels)
+    # Errors of the config and the overlays come as params; those of the tables are found here again.
+    config_errors = [Finding(**error) for error in params.errors]
+    findings = list(dict.fromkeys([*config_errors, *data.findings, *check_files(data)]))
+    raise_on_errors(findings)
+    frames = data.frames()
+    for name, path in zip(TABLES, snakemake.output.tables, strict=True):
+        write_table(frames[name], path)
+    write_table(derive_labels(frames, declared=params.labels), snakemake.output.labels)
+    write_table(findings_frame(findings), snakemake.output.findings)

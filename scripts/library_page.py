@@ -1,0 +1,37 @@
+"""Rule library_page: the page of one library, and the figure of its quality."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from livermet.files import read_json, read_table, write_text
+from livermet.h5read import read_obs
+from livermet.library_report import LibraryInputs, count_types, library_page, mean_abundances
+from livermet.plots.qc import plot_library_qc
+from livermet.plots.style import save_figure
+from livermet.snake import job_log
+
+with job_log(snakemake):
+    given, params, library = snakemake.input, snakemake.params, snakemake.wildcards.library
+    status = read_json(given.status)
+    figure = plot_library_qc(read_table(given.table), status)
+    save_figure(figure, snakemake.output.figure, simulated=params.simulated)
+    figures = {"library_qc": snakemake.output.figure}
+    if given.cells:
+        types = count_types(read_obs(given.cells[0], ["cell_type"], library=library)["cell_type"])
+    else:
+        figures["section"] = given.panel[0]
+        types = mean_abundances(pd.read_parquet(given.abundance[0], columns=["cell_type", "abundance"]))
+    inputs = LibraryInputs(
+        scope=snakemake.wildcards.scope,
+        simulated=params.simulated,
+        row=params.row,
+        status=status,
+        siblings=[read_json(path) for path in given.siblings],
+        figures={name: Path(path).read_bytes() for name, path in figures.items()},
+        captions=params.captions,
+        params=params.config,
+        types=types,
+        order=params.order,
+    )
+    write_text(library_page(inputs), snakemake.output.page)

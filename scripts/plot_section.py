@@ -1,0 +1,18 @@
+"""Rule plot_section: one section at a glance: image, abundances, distance, zones, niches."""
+
+import anndata as ad
+
+from livermet.files import read_table
+from livermet.plots.spatial import plot_section
+from livermet.plots.style import save_figure
+from livermet.snake import job_log
+
+with job_log(snakemake):
+    names = read_table(snakemake.input.niches).drop_duplicates("niche").set_index("niche")["name"]
+    figure = plot_section(
+        ad.read_h5ad(snakemake.input.section),
+        title=snakemake.params.title,
+        niche_names=names.to_dict(),
+        n_types=snakemake.params.n_types,
+    )
+    save_figure(figure, snakemake.output.figure, simulated=snakemake.params.simulated)

@@ -1,0 +1,423 @@
+"""Seeded stand-ins for the results that the report is made of: small tables as the steps leave them, and plain figures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from livermet.library_report import LibraryInputs
+from livermet.report import CohortInputs
+
+PARAMS = {
+    "study": "/home/someone/study",
+    "seed": 1,
+    "scope": "cohort",
+    "labels": {},
+    "qc": {
+        "nmads_counts": 5,
+        "min_counts": 200,
+        "min_cells": 50,
+        "doublet_score_threshold": None,
+        "remove_doublets": True,
+    },
+    "integrate": {"n_hvg": 2000, "resolutions": [0.3, 0.5, 0.8, 1.2]},
+    "spatial": {"margin_um": 250, "core_um": 500},
+    "response": {
+        "primary_label": "disease_control",
+        "timepoints": ["T0_pre"],
+        "tissues": ["liver_met"],
+        "confirmatory": [{"modality": "scrna", "family": "composition_type", "feature": "tam_SPP1"}],
+        "alpha": 0.05,
+    },
+}
+
+COMPARTMENTS = ("epithelial", "liver_parenchyma", "endothelial", "mesenchymal", "myeloid", "lymphoid", "unknown")
+TYPES = ("malignant_ductal", "hepatocyte", "lsec", "caf_pan", "tam_SPP1", "t_CD8_effector", "unknown")
+FIGURES = (
+    "qc_waterfall qc_metrics clustering umap marker_dotplot composition malignancy distance_profiles zone_composition niches "
+    "niche_stability neighbourhood interactions associations confirmatory power"
+).split()
+NUMBERS = {
+    "confirmatory_tested": 0,
+    "confirmatory_found": 0,
+    "exploratory_tested": 78,
+    "exploratory_leads": 2,
+    "refused": {"R01": 29},
+    "look": 1,
+    "planned_looks": 1,
+}
+ASSOCIATION_COLUMNS = (
+    "label timepoint tissue modality family feature role analysis n n_ref n_alt n_missing effect effect_kind ci_low ci_high p "
+    "p_method q adjusted_for smallest_attainable_p minimal_detectable_effect status refusal_code refusal_reason"
+).split()
+EMPTY = {
+    "patients": "patient_id centre cohort consent_omics",
+    "samples": "sample_id patient_id timepoint tissue",
+    "libraries": "library_id sample_id modality batch",
+    "treatment": "patient_id",
+    "scans": "patient_id",
+    "response": "patient_id",
+    "blood": "patient_id",
+    "pathology": "sample_id",
+    "outcome": "patient_id",
+    "labels": "patient_id label kind value source reason",
+    "findings": "severity table row column value message remedy",
+    "status": "library_id patient_id sample_id modality batch status reason n_in n_out",
+    "clustering": "resolution n_clusters stability chosen",
+    "niches": "niche name cell_type mean_abundance enrichment n_spots n_patients",
+    "niche_stability": "k ari_mean ari_sd chosen",
+    "neighbourhood": "library_id patient_id timepoint tissue type_a type_b observed null_mean null_sd z n_spots",
+    "interactions": "patient_id timepoint tissue modality sender receiver ligand receptor magnitude specificity n_sender n_receiver status "
+    "evidence_grade",
+    "features": "patient_id timepoint tissue modality family feature value unit n_cells source",
+    "features_left_out": "patient_id timepoint tissue modality family feature reason",
+    "response_filtered": "modality family feature n_patients mean_cells zero_fraction reason",
+    "associations": " ".join(ASSOCIATION_COLUMNS),
+}
+
+
+def fake_png(rng: np.random.Generator, title: str, *, width: float, height: float) -> bytes:
+    """A scatter of coloured points as PNG: as hard to compress as a real figure."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    points = rng.normal(size=(4000, 2))
+    axes.scatter(*points.T, c=rng.integers(0, 12, 4000), cmap="tab20", s=6, alpha=0.7)
+    axes.set_title(title)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def tiny_png(rng: np.random.Generator, title: str, *, width: float, height: float) -> bytes:
+    """A figure that takes no time, in place of :func:`fake_png`."""
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 255, (20, 40, 3), dtype=np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def empty_inputs() -> CohortInputs:
+    """A study whose tables all have their header and no row."""
+    return CohortInputs(
+        scope="cohort",
+        title="Cells, niches and interactions in liver metastases of pancreatic cancer",
+        simulated=True,
+        tables={name: pd.DataFrame(columns=columns.split()) for name, columns in EMPTY.items()},
+        verdict={
+            "headline": "No statement on response is possible.",
+            "sentences": [],
+            "limits": [],
+            "scope": "cohort",
+            "label": "disease_control",
+            "status": "not_tested",
+            "numbers": {**NUMBERS, "patients_with_label": 0, "per_class": {}},
+        },
+        figures={},
+        sections={},
+        captions={},
+        drawn={},
+        params=PARAMS,
+        run={"inputs": {}, "tables": {}, "versions": {"python": "3.11.2"}, "seed": 1, "overlays": {}},
+    )
+
+
+def demo_inputs(
+    seed: int = 1, *, n_patients: int = 24, n_sections: int = 12, draw: Callable[..., bytes] = tiny_png
+) -> CohortInputs:
+    """A study of the demo's size: patients with missing tissue, excluded libraries, refusals, all figures."""
+    rng = np.random.default_rng(seed)
+    patients = [f"P{i + 1:02d}" for i in range(n_patients)]
+    responders = rng.random(n_patients) < 0.4
+    tables = dict(empty_inputs().tables)
+    tables["patients"] = pd.DataFrame(
+        {
+            "patient_id": patients,
+            "centre": [f"centre_{'ABCDEF'[i % 6]}" for i in range(n_patients)],
+            "cohort": rng.choice(["limited_liver", "extended_liver", "secondary_extrahepatic"], n_patients),
+            "consent_omics": ["withdrawn" if i == 7 else "yes" for i in range(n_patients)],
+        }
+    )
+    samples, libraries, status = [], [], []
+    for i, patient in enumerate(patients):
+        tissue = "primary" if i in (4, 13) else "liver_met"
+        if i == 21:
+            continue
+        kinds = ["scrna", *(["visium"] if i % 2 == 0 and i < 2 * n_sections else [])]
+        samples.append((f"S{i + 1:02d}", patient, "T0_pre", tissue))
+        if i % 6 == 1:
+            samples.append((f"S{i + 1:02d}r", patient, "T3_resection", "liver_met"))
+        for sample, _, _, _ in samples[-2 if i % 6 == 1 else -1 :]:
+            for kind in kinds:
+                library = f"L{sample[1:]}_{kind}"
+                n_in = int(rng.integers(350, 520))
+                bad = library == "L06_scrna"
+                libraries.append((library, sample, kind, f"B{1 + i // 8:02d}"))
+                n_out = 0 if bad else int(n_in * rng.uniform(0.6, 0.95))
+                reason = "21 cells are left after QC, fewer than qc.min_cells = 50" if bad else ""
+                status.append(
+                    (
+                        library,
+                        patient,
+                        sample,
+                        kind,
+                        f"B{1 + i // 8:02d}",
+                        "excluded" if bad else "ok",
+                        reason,
+                        n_in,
+                        n_out,
+                    )
+                )
+    tables["samples"] = pd.DataFrame(samples, columns=EMPTY["samples"].split())
+    tables["libraries"] = pd.DataFrame(libraries, columns=EMPTY["libraries"].split())
+    tables["status"] = pd.DataFrame(status, columns=EMPTY["status"].split())
+    for name, share in {
+        "treatment": 0.95,
+        "scans": 0.9,
+        "response": 0.9,
+        "blood": 0.8,
+        "outcome": 1,
+    }.items():
+        tables[name] = pd.DataFrame({"patient_id": [p for p in patients if rng.random() < share]})
+    tables["pathology"] = pd.DataFrame({"sample_id": [s for s in tables["samples"]["sample_id"] if rng.random() < 0.4]})
+    tables["labels"] = _labels(patients, responders)
+    tables["findings"] = pd.DataFrame(
+        [
+            (
+                "warning",
+                "patients.tsv",
+                8,
+                "consent_omics",
+                "withdrawn",
+                "consent was withdrawn; the patient is not analysed",
+                "",
+            ),
+            (
+                "exclusion",
+                "blood.tsv",
+                "",
+                "",
+                "",
+                "the table has no CRP values: mGPS is not derived",
+                "add them if they exist",
+            ),
+        ],
+        columns=EMPTY["findings"].split(),
+    )
+    tables["features"] = _features(tables["status"], tables["samples"], rng)
+    tables["clustering"] = pd.DataFrame(
+        {
+            "resolution": [0.3, 0.5, 0.8, 1.2],
+            "n_clusters": [9, 13, 18, 24],
+            "stability": [0.97, 0.96, 0.91, 0.84],
+            "chosen": [0, 1, 0, 0],
+        }
+    )
+    tables["niches"] = pd.DataFrame(
+        [
+            (f"n{k}", f"{TYPES[k]}-rich", name, float(rng.random() / 3), float(rng.normal()), 900 - 90 * k, 11 - k)
+            for k in range(6)
+            for name in TYPES
+        ],
+        columns=EMPTY["niches"].split(),
+    )
+    tables["niche_stability"] = pd.DataFrame(
+        {"k": range(4, 9), "ari_mean": [0.8, 0.9, 0.93, 0.8, 0.7], "ari_sd": [0.05] * 5, "chosen": [0, 0, 1, 0, 0]}
+    )
+    sections = tables["status"][tables["status"]["modality"] == "visium"]
+    tables["neighbourhood"] = pd.DataFrame(
+        [
+            (r.library_id, r.patient_id, "T0_pre", "liver_met", a, b, 0.2, 0.1, 0.05, float(rng.normal()), r.n_out)
+            for r in sections.itertuples()
+            for a in TYPES
+            for b in TYPES
+        ],
+        columns=EMPTY["neighbourhood"].split(),
+    )
+    tables["interactions"] = pd.DataFrame(
+        [
+            (p, "T0_pre", "liver_met", "scrna", a, "malignant_ductal", lig, rec, float(rng.random()), float(rng.random()), 40, 90,
+             str(rng.choice(["scored", "scored", "too_few_cells", "not_detected"])), "D")
+            for p in patients
+            for a in ("caf_pan", "tam_SPP1", "hepatocyte")
+            for lig, rec in (("SPP1", "CD44"), ("MIF", "CD74"), ("HGF", "MET"), ("LIF", "IL6ST"))
+        ],
+        columns=EMPTY["interactions"].split(),
+    )  # fmt: skip
+    tables["associations"] = _associations(rng)
+    tables["response_filtered"] = pd.DataFrame(
+        [
+            ("scrna", "composition_type", f"rare_{k}", 18, 2.0, 0.5, "fewer than 20 cells or spots in the mean")
+            for k in range(9)
+        ],
+        columns=EMPTY["response_filtered"].split(),
+    )
+    n_alt = int(responders.sum())
+    return replace(
+        empty_inputs(),
+        tables=tables,
+        verdict={
+            "headline": "One of three declared features goes with disease control: SPP1 macrophages are fewer in patients whose disease was controlled.",
+            "sentences": [
+                "SPP1 macrophages among captured cells: difference −0.92 standard deviations (95 % interval −1.7 to −0.1), Holm-adjusted p 0.031.",
+                "CD8 T cells and the share of the tumour-immune niche: no difference that this number of patients can show.",
+            ],
+            "limits": [
+                "With 18 patients, effects smaller than 1.3 standard deviations would be missed more often than not.",
+                "This is the first of two planned looks.",
+                "An association is not a cause; nothing here has been repeated in other patients.",
+            ],
+            "scope": "cohort",
+            "label": "disease_control",
+            "status": "finding",
+            "numbers": {
+                **NUMBERS,
+                "patients_with_label": n_patients - 2,
+                "per_class": {"0.0": n_patients - n_alt - 2, "1.0": n_alt},
+                "confirmatory_found": 1,
+                "confirmatory_tested": 3,
+            },
+        },
+        figures={name: draw(rng, name, width=9, height=4) for name in FIGURES},
+        sections={library: draw(rng, library, width=11, height=7) for library in sections["library_id"]},
+        captions=dict.fromkeys(
+            [*FIGURES, "section"],
+            "**What is drawn**, with a limit of {{ snakemake.params.qc.min_counts }} counts and α = {{ snakemake.params.alpha }}.",
+        ),
+        run={
+            "inputs": {
+                r.library_id: {
+                    "modality": r.modality,
+                    "reader": "10x_h5",
+                    "reason": "",
+                    "files": [
+                        {
+                            "name": "filtered_feature_bc_matrix.h5",
+                            "bytes": 123456,
+                            "sha256": f"{i:064x}",
+                        }
+                    ],
+                }
+                for i, r in enumerate(tables["status"].itertuples())
+            },
+            "tables": {"patients.tsv": "0" * 64},
+            "versions": {"python": "3.11.2", "livermet": "0.1.0", "scanpy": "1.11.5", "squidpy": "1.8.2"},
+            "seed": 1,
+            "overlays": {"B02": {"qc": {"min_counts": 150}}},
+        },
+    )
+
+
+def _labels(patients: list[str], responders: np.ndarray) -> pd.DataFrame:
+    rows = []
+    for i, (patient, yes) in enumerate(zip(patients, responders, strict=True)):
+        missing = i in (2, 17)
+        reason = "no evaluation after the start of treatment" if missing else ""
+        best = "" if missing else ("1" if yes else "3" if i % 3 else "2")
+        value = "" if missing else ("1" if yes or best == "2" else "0")
+        rows.append((patient, "disease_control", "binary", value, "scans.tsv", reason))
+        rows.append((patient, "recist_best", "ordinal", best, "scans.tsv", reason))
+    return pd.DataFrame(rows, columns=EMPTY["labels"].split())
+
+
+def _features(status: pd.DataFrame, samples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    place = samples.set_index("sample_id")
+    rows = []
+    for row in status[(status["modality"] == "scrna") & (status["status"] == "ok")].itertuples():
+        timepoint, tissue = place.loc[row.sample_id, ["timepoint", "tissue"]]
+        key = (row.patient_id, timepoint, tissue, "scrna")
+        for family, names in (("composition_compartment", COMPARTMENTS), ("composition_type", TYPES)):
+            shares = rng.dirichlet(np.linspace(5, 0.5, len(names)))
+            rows += [
+                (*key, family, name, share, "fraction", row.n_out, "cells.h5ad")
+                for name, share in zip(names, shares, strict=True)
+            ]
+        for state in ("mal_classical", "mal_basal"):
+            rows.append((*key, "malignant_state", f"score_{state}", rng.normal(0.3, 0.2), "score", 60, "cells.h5ad"))
+    return pd.DataFrame(rows, columns=EMPTY["features"].split())
+
+
+def _associations(rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    families = {"composition_type": 30, "niche": 6, "interaction": 60, "zone": 14}
+    for family, n in families.items():
+        for k in range(n):
+            refused = family == "zone" or (family == "interaction" and k % 4 == 0)
+            confirmatory = (family, k) in {("composition_type", 0), ("composition_type", 1), ("niche", 0)}
+            effect, p = rng.normal(0, 0.5), rng.random()
+            rows.append(
+                {
+                    "label": "disease_control",
+                    "timepoint": "T0_pre",
+                    "tissue": "liver_met",
+                    "modality": "visium" if family in ("niche", "zone") else "scrna",
+                    "family": family,
+                    "feature": f"{TYPES[k % len(TYPES)]}_{k}",
+                    "role": "confirmatory" if confirmatory else "exploratory",
+                    "analysis": "primary",
+                    "n": 18,
+                    "n_ref": 8,
+                    "n_alt": 10,
+                    "n_missing": 2,
+                    "effect": np.nan if refused else effect,
+                    "effect_kind": "hedges_g",
+                    "ci_low": np.nan if refused else effect - 0.9,
+                    "ci_high": np.nan if refused else effect + 0.9,
+                    "p": np.nan if refused else p,
+                    "p_method": "" if refused else "permutation within centre",
+                    "q": np.nan if refused else min(1, 2 * p),
+                    "adjusted_for": "",
+                    "smallest_attainable_p": 0.004,
+                    "minimal_detectable_effect": 1.3,
+                    "status": "refused" if refused else "tested",
+                    "refusal_code": "R01" if refused else "",
+                    "refusal_reason": "2 patients in the arm progression, 3 are needed" if refused else "",
+                }
+            )
+    return pd.DataFrame(rows, columns=ASSOCIATION_COLUMNS)
+
+
+def library_inputs(inputs: CohortInputs, library: str, *, figure: bytes) -> LibraryInputs:
+    """The page of one library of a study made by :func:`demo_inputs`."""
+    rows = inputs.tables["status"].merge(inputs.tables["samples"][["sample_id", "timepoint", "tissue"]], on="sample_id")
+    statuses = {row["library_id"]: _library_status(row, i) for i, row in enumerate(rows.to_dict(orient="records"))}
+    row = rows[rows["library_id"] == library].iloc[0].to_dict()
+    cells = row["modality"] == "scrna"
+    kept = row["n_out"] > 0
+    return LibraryInputs(
+        scope=inputs.scope,
+        simulated=inputs.simulated,
+        row={**row, "centre": "centre_A"},
+        status=statuses[library],
+        siblings=list(statuses.values()),
+        figures={"library_qc": figure} if kept else {},
+        captions={"library_qc": "Quality of each cell."},
+        params=inputs.params,
+        types={name: (40.0 if cells else 0.1) * (k + 1) for k, name in enumerate(TYPES)} if kept else {},
+        order=list(rows["library_id"]),
+    )
+
+
+def _library_status(row: dict[str, Any], i: int) -> dict[str, Any]:
+    lost = row["n_in"] - row["n_out"]
+    metrics = {
+        "median_counts": 2400 + 53 * (i * 7 % 11),
+        "median_genes": 1100 + 21 * (i * 5 % 13),
+        "median_pct_mito": 4 + i % 5,
+    }
+    return {
+        "library_id": row["library_id"],
+        "modality": row["modality"],
+        "status": row["status"],
+        "reason": row["reason"],
+        "n_in": row["n_in"],
+        "n_out": row["n_out"],
+        "removed": {"low_counts": lost // 2, "high_mito": lost - lost // 2, "doublet": 0},
+        "metrics": {**metrics, "doublet_rate": 0.03 + i % 3 / 100, "ambient_source": "low_count_cells"},
+        "notes": ["no raw droplets were given"] if i == 0 else [],
+    }

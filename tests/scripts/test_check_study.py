@@ -1,0 +1,67 @@
+"""The entry of rule check_study, run in-process: outputs of a good study, the whole list for a bad one."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import pytest
+
+from livermet.config import PROJECT, load_yaml
+from livermet.files import read_table
+from livermet.findings import Finding
+from livermet.tables import TABLES
+
+sys.path.insert(0, str(PROJECT / "tests" / "unit"))
+from study_files import write_study
+
+
+@pytest.fixture
+def job(tmp_path):
+    out = tmp_path / "results" / "study"
+    return SimpleNamespace(
+        rule="check_study",
+        log=[str(tmp_path / "logs" / "study.log")],
+        params=SimpleNamespace(
+            study=str(write_study(tmp_path / "study")),
+            trial=load_yaml(PROJECT / "config" / "trials" / "scanpan1.yaml"),
+            labels={"grade": {"kind": "binary", "positive": "high"}},
+            errors=[],
+        ),
+        output=SimpleNamespace(
+            findings=str(out / "findings.tsv"),
+            labels=str(out / "labels.tsv"),
+            tables=[str(out / "tables" / f"{name}.tsv") for name in TABLES],
+        ),
+    )
+
+
+def run(job):
+    runpy.run_path(str(PROJECT / "scripts" / "check_study.py"), init_globals={"snakemake": job})
+
+
+def test_a_good_study_leaves_tables_labels_and_findings(job, tmp_path):
+    (tmp_path / "study/raw/L2/barcodes.tsv.gz").unlink()
+    run(job)
+    tables = [read_table(path) for path in job.output.tables]
+    assert [len(table) for table in tables] == [3, 3, 4, 1, 1, 0, 0, 4, 2, 0, 0]
+    assert tables[0]["patient_id"].tolist() == ["P1", "P2", "003"]
+    labels = read_table(job.output.labels)
+    assert set(labels["label"]) == {"recist_best", "disease_control", "objective_response", "grade"}
+    values = labels[labels["label"] == "disease_control"].set_index("patient_id")["value"]
+    assert values.to_dict() == {"P1": "1", "P2": "0", "003": ""}
+    findings = read_table(job.output.findings)
+    assert findings["severity"].tolist() == ["exclusion"] and "barcodes" in findings.loc[0, "message"]
+
+
+def test_a_bad_study_leaves_the_list_in_the_log_and_nothing_else(job, tmp_path, capsys):
+    patients = tmp_path / "study" / "patients.tsv"
+    patients.write_text(patients.read_text().replace("\t61\t", "\t610\t"))
+    job.params.errors = [asdict(Finding("error", "config", None, "scope", "B09", "is no batch", "use cohort"))]
+    with pytest.raises(ValueError, match="610"):
+        run(job)
+    log = (tmp_path / "logs" / "study.log").read_text()
+    assert "B09" in log and "610" in log and "2 errors" in log
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,156 @@
+"""Copy number: arms, scores, calls."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from livermet import annotate as an
+from livermet import cnv
+from livermet import integrate as ig
+from livermet.genes import gene_positions
+from planted_cells import planted_cells, rows_of
+
+TYPES = [
+    "malignant_ductal",
+    "cholangiocyte",
+    "hepatocyte",
+    "t_CD8_effector",
+    "tam_SPP1",
+    "endothelial_vascular",
+    "caf_pan",
+]
+OPTIONS = {
+    "window": 100,
+    "step": 10,
+    "min_reference_cells": 50,
+    "min_candidate_cells": 10,
+    "min_genes": 5000,
+    "arm_log_ratio": 0.12,
+    "arm_z": 3.0,
+    "min_arms": 2,
+}
+
+
+def called(libraries, **options):
+    cells = ig.pool_libraries(libraries, rows_of(libraries), min_genes_shared=0.5)
+    truth = pd.concat([library.obs for library in libraries]).loc[cells.obs_names, "true_type"].to_numpy()
+    candidate = np.isin(truth, ["malignant_ductal", "cholangiocyte"])
+    result = cnv.call_malignant(
+        cells,
+        candidate=candidate,
+        prior=np.where(candidate, 0.5, 0.0),
+        reference=np.isin(truth, ["t_CD8_effector", "tam_SPP1", "endothelial_vascular"]),
+        groups=truth,
+        positions=gene_positions(),
+        **OPTIONS | options,
+    )
+    return cells, truth, result
+
+
+def test_arms_of_known_genes():
+    arms = cnv.chromosome_arms(gene_positions())
+    known = {"KRAS": "12p", "MYC": "8q", "EGFR": "7p", "CDKN2A": "9p", "TP53": "17p", "SMAD4": "18q", "ERBB2": "17q"}
+    found = {gene: arms[gene] for gene in known if gene in arms.index}
+    assert len(found) >= 4
+    assert found == {gene: known[gene] for gene in found}
+    nowhere = pd.DataFrame({"chromosome": [np.nan], "start": [np.nan], "end": [np.nan]}, index=["X"])
+    assert cnv.chromosome_arms(nowhere).tolist() == [""]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_malignant_cells_arms_and_normal_ducts(seed):
+    libraries = planted_cells(seed=seed, n_patients=2, n_cells=350, n_genes=6500, types=TYPES, novel=0)
+    _, truth, result = called(libraries)
+    tumour, duct = truth == "malignant_ductal", truth == "cholangiocyte"
+    assert roc_auc_score(tumour, result.cells["cnv_score"]) >= 0.97
+    assert (result.cells["malignant"][tumour] == "malignant").mean() >= 0.9
+    assert (result.cells["malignant"][duct] == "malignant").mean() <= 0.05
+    hits, wrong = 0, 0
+    for library in libraries:
+        events = library.uns["arms"]
+        arms = result.arms[result.arms["patient_id"] == library.obs["patient_id"].iloc[0]].set_index("arm")
+        hits += sum(arms.loc[arm, "called"] == kind for arm, kind in events.items())
+        wrong += (arms.drop(index=list(events))["called"] != "neutral").sum()
+    assert hits >= 0.7 * 8
+    assert wrong <= 0.1 * len(result.arms)
+
+
+def test_a_patient_without_tumour_has_no_malignant_majority():
+    """Bile-duct cells alone: whatever the mixture finds among them, it must not call them malignant."""
+    libraries = planted_cells(seed=5, n_patients=2, n_cells=300, n_genes=6500, types=TYPES[1:], novel=0)
+    _, truth, result = called(libraries)
+    assert (result.cells["malignant"][truth == "cholangiocyte"] == "malignant").mean() <= 0.1
+
+
+def test_what_can_not_be_tested_says_why():
+    libraries = planted_cells(seed=3, n_patients=1, n_cells=120, n_genes=1500, types=TYPES, novel=0)
+    cells, _, result = called(libraries)
+    assert set(result.cells["malignant"]) == {"not_tested"}
+    assert result.arms["reason"].str.contains("5000 needed").all()
+    _, _, result = called(libraries, min_genes=500, min_reference_cells=1000)
+    assert set(result.cells["malignant"]) == {"not_tested"}
+    assert result.arms["reason"].str.contains("immune and endothelial cells, 1000 needed").all()
+    assert result.cells["cnv_score"].isna().all()
+    assert len(result.cells) == cells.n_obs
+
+
+def test_the_mixture_is_calibrated_and_admits_ignorance():
+    rng = np.random.default_rng(0)
+    normal, duct, tumour = rng.normal(0, 1, 600), rng.normal(0, 1, 60), rng.normal(6, 1.5, 80)
+    score = np.concatenate([normal, duct, tumour])
+    candidate = np.arange(len(score)) >= 600
+    groups = np.repeat(["n", "d", "t"], [600, 60, 80])
+    p = cnv.mixture_probability(score, candidate, groups)
+    assert (p[:600] == 0).all()
+    assert (p[600:660] < 0.1).mean() >= 0.95
+    assert (p[660:] > 0.9).mean() >= 0.95
+    alone = np.concatenate([normal, duct])
+    p = cnv.mixture_probability(alone, np.arange(660) >= 600, groups[:660])
+    assert (p <= 0.5).all()
+
+
+def test_arm_profile_finds_gain_and_loss_and_no_more():
+    rng = np.random.default_rng(1)
+    arms = np.repeat(["1p", "1q", "2p", "2q", ""], 80)
+    share = rng.lognormal(0, 1, size=400)
+    tumour = share * np.select([arms == "1p", arms == "2q"], [1.5, 0.55], 1.0) * rng.lognormal(0, 0.4, 400)
+    reference = rng.poisson(3e5 * share / share.sum())
+    table = cnv.arm_profile(rng.poisson(3e5 * tumour / tumour.sum()), reference, arms, min_log_ratio=0.12, min_z=3.0)
+    assert table.set_index("arm")["called"].to_dict() == {"1p": "gain", "1q": "neutral", "2p": "neutral", "2q": "loss"}
+
+
+def test_rules_join_markers_and_copy_number():
+    names = ["tumour", "duct", "odd", "between", "untested_clear", "untested", "immune"]
+    markers = ["malignant_ductal", "cholangiocyte", "malignant_ductal", "malignant_ductal"]
+    obs = pd.DataFrame(
+        {
+            "compartment": ["epithelial"] * 6 + ["lymphoid"],
+            "cell_type": [*markers, "malignant_ductal", "malignant_ductal", "b_cell"],
+            "confidence": 0.8,
+            "malignant_prior": [0.9, 0.1, 0.9, 0.9, 0.99, 0.6, 0.0],
+        },
+        index=names,
+    )
+    calls = ["malignant", "normal", "normal", "ambiguous", "not_tested", "not_tested", "normal"]
+    scores = pd.DataFrame(
+        {
+            "malignant": calls,
+            "cnv_score": [1.0, 0, 0, 0.3, np.nan, np.nan, 0],
+            "malignant_probability": [0.99, 0.01, 0.02, 0.5, np.nan, np.nan, 0],
+        },
+        index=names,
+    )
+    cells = ig.AnnData(np.zeros((7, 1), dtype=np.int32), obs=obs)
+    cells = an.apply_copy_numbers(cells, cnv.CopyNumbers(cells=scores, arms=pd.DataFrame()), min_score=3.0)
+    expected = [
+        "malignant_ductal",
+        "cholangiocyte",
+        *["epithelial_uncertain"] * 2,
+        "malignant_ductal",
+        "epithelial_uncertain",
+        "b_cell",
+    ]
+    assert cells.obs["cell_type"].tolist() == expected
+    assert cells.obs["malignant"].tolist() == calls
+    assert cells.obs["confidence"].between(0, 1).all()

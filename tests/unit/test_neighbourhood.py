@@ -1,0 +1,127 @@
+"""Neighbourhoods: calibrated within distances, fooled without; planted neighbours are found."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import spatial_generator as generator
+from livermet import neighbourhood, zones
+
+SECTION = {"library_id": "S", "patient_id": "P", "timepoint": "T0_pre", "tissue": "liver_met"}
+OPTIONS = {"section": SECTION, "bin_um": 100, "n_permutations": 200, "min_spots": 50, "seed": 1}
+SEEDS = range(8)
+
+
+def table(tissue, *, distance, tumour, **options):
+    graph = zones.spatial_graph(tissue.xy, neighbours=6).connectivities
+    return neighbourhood.neighbourhood_table(tissue.fractions, graph, tissue.xy, distance, tumour, **OPTIONS | options)
+
+
+def passing(result):
+    return (result["z"].abs() > 1.96).mean()
+
+
+def sections(**options):
+    return [generator.tissue(seed=seed, n_rows=22, n_cols=22, **options) for seed in SEEDS]
+
+
+def test_independent_types_pass_within_distances_only():
+    """Types that know of each other only through the border: the trap of zones, and the null that avoids it."""
+    rates = [passing(table(t, distance=t.distance, tumour=t.distance < 0)) for t in sections()]
+    assert np.mean(rates) <= 0.07
+    fooled = []
+    for tissue in sections():
+        graph = zones.spatial_graph(tissue.xy, neighbours=6).connectivities
+        values = tissue.fractions.to_numpy()
+        whole = np.zeros(len(values), dtype=np.int64)
+        observed, mean, sd = neighbourhood.enrichment(values, graph, whole, n_permutations=200, seed=1)
+        fooled.append((np.abs((observed - mean) / sd) > 1.96).mean())
+    assert np.mean(fooled) > 0.4
+
+
+def test_trend_inside_bins_must_go_first():
+    tissues = sections()
+    raw = []
+    for tissue in tissues:
+        graph = zones.spatial_graph(tissue.xy, neighbours=6).connectivities
+        groups, _ = neighbourhood.strata(tissue.distance, tissue.distance < 0, bin_um=100)
+        observed, mean, sd = neighbourhood.enrichment(
+            tissue.fractions.to_numpy(), graph, groups, n_permutations=200, seed=1
+        )
+        raw.append((np.abs((observed - mean) / sd) > 1.96).mean())
+    kept = [passing(table(t, distance=t.distance, tumour=t.distance < 0)) for t in tissues]
+    assert np.mean(raw) > 0.08 > np.mean(kept)
+
+
+def test_planted_neighbours_are_found():
+    z = []
+    for tissue in sections(niche=True):
+        result = table(tissue, distance=tissue.distance, tumour=tissue.distance < 0)
+        pair = result[(result["type_a"] == "caf_pan") & (result["type_b"] == "tam_SPP1")]
+        z.append(pair["z"].iloc[0])
+    assert np.median(z) > 2
+
+
+def test_permutations_stay_within_bins_and_never_cross_the_border():
+    tissue = generator.tissue(seed=0)
+    groups, kind = neighbourhood.strata(tissue.distance, tissue.distance < 0, bin_um=100)
+    assert kind == "distance_bins"
+    order = neighbourhood.permutation(groups, np.random.default_rng(0))
+    assert sorted(order) == list(range(len(order))) and (order != np.arange(len(order))).mean() > 0.8
+    np.testing.assert_array_equal(groups[order], groups)
+    np.testing.assert_array_equal(tissue.distance[order] < 0, tissue.distance < 0)
+    assert np.abs(np.abs(tissue.distance[order]) - np.abs(tissue.distance)).max() < 100
+
+
+def test_spots_without_distance_stay_in_place():
+    groups = np.array([-1, 0, 0, 1, -1, 1, 0])
+    for seed in range(5):
+        order = neighbourhood.permutation(groups, np.random.default_rng(seed))
+        assert order[0] == 0 and order[4] == 4
+        np.testing.assert_array_equal(groups[order], groups)
+
+
+def test_statistic_is_the_correlation_over_neighbouring_pairs():
+    tissue = generator.tissue(seed=0, n_rows=9, n_cols=9)
+    graph = zones.spatial_graph(tissue.xy, neighbours=6).connectivities
+    values = tissue.fractions.to_numpy()
+    standard = (values - values.mean(axis=0)) / values.std(axis=0)
+    edges = graph.tocoo()
+    result = neighbourhood.lagged_correlation(standard, graph)
+    pairs = np.mean(standard[edges.row, 1] * standard[edges.col, 3])
+    assert result[1, 3] == pytest.approx(pairs) == pytest.approx(result[3, 1])
+
+
+def test_order_of_types_does_not_matter_and_seed_repeats():
+    tissue = generator.tissue(seed=0)
+    first = table(tissue, distance=tissue.distance, tumour=tissue.distance < 0)
+    pd.testing.assert_frame_equal(first, table(tissue, distance=tissue.distance, tumour=tissue.distance < 0))
+    turned = generator.Tissue(tissue.xy, tissue.distance, tissue.fractions.iloc[:, ::-1])
+    other = table(turned, distance=tissue.distance, tumour=tissue.distance < 0)
+
+    def by_pair(result):
+        pairs = [tuple(sorted(pair)) for pair in zip(result["type_a"], result["type_b"], strict=True)]
+        return pd.Series(result["z"].to_numpy(), index=pd.MultiIndex.from_tuples(pairs)).sort_index()
+
+    pd.testing.assert_series_equal(by_pair(first), by_pair(other))
+
+
+def test_without_border_sides_are_permuted_and_it_is_said():
+    tissue = generator.tissue(seed=0)
+    result = table(tissue, distance=np.full(len(tissue.xy), np.nan), tumour=tissue.distance < 0)
+    assert set(result["null"]) == {"sides"} and result["z"].notna().all()
+
+
+def test_few_spots_constant_types_and_nothing_at_all():
+    small = generator.tissue(seed=0, n_rows=5, n_cols=5)
+    result = table(small, distance=small.distance, tumour=small.distance < 0)
+    assert set(result["null"]) == {"too_few_spots"} and result["z"].isna().all() and (result["n_spots"] == 25).all()
+    tissue = generator.tissue(seed=0)
+    flat = tissue.fractions.assign(b_cell=0.0)
+    result = table(
+        generator.Tissue(tissue.xy, tissue.distance, flat), distance=tissue.distance, tumour=tissue.distance < 0
+    )
+    touched = (result[["type_a", "type_b"]] == "b_cell").any(axis=1)
+    assert result.loc[touched, "z"].isna().all() and result.loc[~touched, "z"].notna().all()
+    empty = neighbourhood.scope_neighbourhood([], bin_um=100, n_permutations=10, min_spots=50, seed=1)
+    assert empty.empty and list(empty) == list(neighbourhood.NEIGHBOURHOOD_COLUMNS)

@@ -1,0 +1,592 @@
+"""Readers of raw libraries: written and read back in each format, damage refused with words that help, real files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import io, sparse
+
+from livermet import keys
+from livermet.readers import (
+    checked_csr,
+    empty_droplets,
+    grid_pitch,
+    ingest_library,
+    read_10x,
+    read_h5ad,
+    read_library,
+    read_visium,
+    restore_symbols,
+    unique_symbols,
+)
+from livermet.sources import find_source, library_sources
+
+CONFIG = {"empty_max_counts": 100}
+
+
+def make_counts(n_cells=12, n_genes=30, seed=0):
+    rng = np.random.default_rng(seed)
+    counts = sparse.csr_matrix(rng.poisson(0.7, size=(n_cells, n_genes)).astype(np.int32))
+    return counts, [f"AAAC{i:04d}-1" for i in range(n_cells)], [f"GENE{i}" for i in range(n_genes)]
+
+
+def write_h5(path, counts, barcodes, symbols, *, ids=None, types=None, genome="GRCh38", number=np.int64):
+    """A 10x h5 file of Cell Ranger 3 and later; genome None leaves the field out."""
+    ids = ids or [f"ENSG{i:011d}" for i in range(len(symbols))]
+    types = types or ["Gene Expression"] * len(symbols)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix")
+        group["barcodes"] = np.array(barcodes, dtype="S")
+        group["data"] = counts.data
+        group["indices"] = counts.indices.astype(number)
+        group["indptr"] = counts.indptr.astype(number)
+        group["shape"] = np.array(counts.shape[::-1], dtype=number)
+        features = group.create_group("features")
+        for name, values in (("id", ids), ("name", symbols), ("feature_type", types)):
+            features[name] = np.array(values, dtype="S")
+        if genome is not None:
+            genomes = [genome] * len(symbols) if isinstance(genome, str) else genome
+            features["genome"] = np.array(genomes, dtype="S")
+    return path
+
+
+def write_v2(path, counts, barcodes, symbols, genomes):
+    with h5py.File(path, "w") as file:
+        for genome in genomes:
+            group = file.create_group(genome)
+            group["barcodes"] = np.array(barcodes, dtype="S")
+            group["genes"] = np.array([f"ENSG{i}" for i in range(len(symbols))], dtype="S")
+            group["gene_names"] = np.array(symbols, dtype="S")
+            for name in ("data", "indices", "indptr"):
+                group[name] = getattr(counts, name)
+            group["shape"] = np.array(counts.shape[::-1])
+    return path
+
+
+def write_mtx(folder, counts, barcodes, symbols, *, zipped, genes="features.tsv"):
+    folder.mkdir(parents=True)
+    io.mmwrite(folder / "matrix.mtx", counts.T.tocoo(), field="integer")
+    tail = "\tGene Expression" if genes == "features.tsv" else ""
+    (folder / genes).write_text("".join(f"ENSG{i}\t{s}{tail}\n" for i, s in enumerate(symbols)))
+    (folder / "barcodes.tsv").write_text("".join(f"{b}\n" for b in barcodes))
+    if zipped:
+        for file in list(folder.iterdir()):
+            with gzip.open(f"{file}.gz", "wb") as stream:
+                stream.write(file.read_bytes())
+            file.unlink()
+    return folder
+
+
+def write_visium(
+    folder, *, positions="tissue_positions.csv", pixel_um=0.5, image=True, scale=True, matrix="filtered", outside=2
+):
+    """A Space Ranger folder with a 6 x 6 hexagonal grid; the last ``outside`` spots lie outside the tissue."""
+    counts, barcodes, symbols = make_counts(n_cells=36)
+    row, col = np.divmod(np.arange(36), 6)
+    table = pd.DataFrame(
+        {
+            "barcode": barcodes,
+            "in_tissue": (np.arange(36) < 36 - outside).astype(int),
+            "array_row": row,
+            "array_col": 2 * col + row % 2,
+        }
+    )
+    table["pxl_row_in_fullres"] = 500 + table["array_row"] * 100 * np.sqrt(3) / 2 / pixel_um
+    table["pxl_col_in_fullres"] = 300 + table["array_col"] * 50 / pixel_um
+    write_h5(folder / f"{matrix}_feature_bc_matrix.h5", counts, barcodes, symbols)
+    (folder / "spatial").mkdir()
+    file = folder / "spatial" / positions
+    shuffled = table.sample(frac=1, random_state=0)
+    if positions.endswith("parquet"):
+        shuffled.to_parquet(file, index=False)
+    else:
+        shuffled.to_csv(file, index=False, header=positions != "tissue_positions_list.csv")
+    if scale:
+        factors = {"spot_diameter_fullres": 65 / pixel_um, "tissue_lowres_scalef": 0.05, "tissue_hires_scalef": 0.15}
+        (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    if image:
+        from PIL import Image
+
+        Image.new("RGBA", (60, 50), (200, 100, 150, 255)).save(folder / "spatial" / "tissue_lowres_image.png")
+    return folder, table, counts
+
+
+def make_row(path, modality="scrna", **more):
+    given = {"library_id": "L1", "sample_id": "S1", "patient_id": "P1", "modality": modality, "path": str(path)}
+    return {**given, "raw_path": "", "pixel_um": None, **more}
+
+
+# ------------------------------------------------------------------------------------------------------- 10x
+
+
+def test_every_10x_layout_gives_the_same_counts(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    paths = [
+        write_h5(tmp_path / "v3.h5", counts, barcodes, symbols),
+        write_h5(tmp_path / "no_genome.h5", counts, barcodes, symbols, genome=None),
+        write_h5(tmp_path / "floats.h5", counts.astype(float), barcodes, symbols, number=float),
+        write_v2(tmp_path / "v2.h5", counts, barcodes, symbols, ["GRCh38"]),
+        write_mtx(tmp_path / "gz", counts, barcodes, symbols, zipped=True),
+        write_mtx(tmp_path / "plain", counts, barcodes, symbols, zipped=False),
+        write_mtx(tmp_path / "v2", counts, barcodes, symbols, zipped=False, genes="genes.tsv"),
+    ]
+    for path in paths:
+        adata = read_10x(path)
+        assert (counts != adata.X).nnz == 0, path
+        assert adata.X.dtype == np.int32 and adata.X.format == "csr" and adata.X.has_sorted_indices
+        assert adata.obs_names.tolist() == barcodes and adata.var_names.tolist() == symbols
+        assert adata.var[keys.GENE_ID].str.startswith("ENSG").all()
+
+
+def test_features_other_than_genes_are_left_out_and_counted(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    types = ["Gene Expression"] * 28 + ["Antibody Capture"] * 2
+    adata = read_10x(write_h5(tmp_path / "cite.h5", counts, barcodes, symbols, types=types))
+    assert adata.shape == (12, 28) and (counts[:, :28] != adata.X).nnz == 0
+    assert adata.uns["feature_types"] == {"Gene Expression": 28, "Antibody Capture": 2}
+    assert "2 Antibody Capture" in adata.uns["notes"][0]
+    with pytest.raises(ValueError, match=r"no feature of the type 'Gene Expression'.*30 Peaks"):
+        read_10x(write_h5(tmp_path / "atac.h5", counts, barcodes, symbols, types=["Peaks"] * 30))
+
+
+def test_several_genomes_are_refused_by_name(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    with pytest.raises(ValueError, match=r"several genomes \(GRCh38, mm10\)"):
+        read_10x(write_v2(tmp_path / "v2.h5", counts, barcodes, symbols, ["mm10", "GRCh38"]))
+    genomes = ["GRCh38"] * 15 + ["mm10"] * 15
+    with pytest.raises(ValueError, match=r"several genomes \(GRCh38, mm10\)"):
+        read_10x(write_h5(tmp_path / "v3.h5", counts, barcodes, symbols, genome=genomes))
+
+
+def test_other_h5_files_are_named_for_what_they_are(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    with h5py.File(tmp_path / "molecule_info.h5", "w") as file:
+        file["barcode_idx"], file["umi"] = [1], [1]
+    with pytest.raises(ValueError, match=r"molecule_info.*filtered_feature_bc_matrix"):
+        read_10x(tmp_path / "molecule_info.h5")
+    AnnData(X=counts).write_h5ad(tmp_path / "object.h5")
+    with pytest.raises(ValueError, match="is an h5ad file"):
+        read_10x(tmp_path / "object.h5")
+    shutil.copy(write_h5(tmp_path / "v3.h5", counts, barcodes, symbols), tmp_path / "v3.h5ad")
+    with pytest.raises(ValueError, match="is a 10x h5 file"):
+        read_h5ad(tmp_path / "v3.h5ad", spatial=False, pixel_um=None)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"\x1f\x8b\x08\x00", "gzip"),
+        (b"PK\x03\x04", "zip archive"),
+        (b"some text", "not an HDF5 file"),
+    ],
+)
+def test_what_is_no_hdf5_file_is_said(tmp_path, content, words):
+    path = tmp_path / "filtered_feature_bc_matrix.h5"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        find_source(path, modality="scrna")
+
+
+def test_damaged_h5_files_never_crash(tmp_path):
+    counts, barcodes, symbols = make_counts(n_cells=60, n_genes=80)
+    whole = write_h5(tmp_path / "whole.h5", counts, barcodes, symbols).read_bytes()
+    refused = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        damaged = bytearray(whole[: rng.integers(8, len(whole))] if seed % 4 == 0 else whole)
+        for place in rng.integers(8, len(damaged), size=64):
+            damaged[place] ^= 1 << rng.integers(8)
+        path = tmp_path / "damaged.h5"
+        path.write_bytes(damaged)
+        adata = ingest_library(make_row(path), ingest_config=CONFIG, simulated=True)
+        refused += adata.uns[keys.META]["reason"] != ""
+    assert refused >= 30
+
+
+@pytest.mark.parametrize("part", ["matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz"])
+def test_incomplete_mtx_folders_are_refused(tmp_path, part):
+    counts, barcodes, symbols = make_counts()
+    folder = write_mtx(tmp_path / "mtx", counts, barcodes, symbols, zipped=True)
+    file = folder / part
+    file.write_bytes(file.read_bytes()[:-12])
+    with pytest.raises(ValueError, match=part.split(".")[0]):
+        read_10x(folder)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"missing|no filtered counts"):
+        find_source(folder, modality="scrna")
+
+
+def test_files_of_two_runs_are_not_joined(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    folder = write_mtx(tmp_path / "mtx", counts, barcodes, symbols, zipped=False)
+    (folder / "barcodes.tsv").write_text("AAAC-1\nAAAG-1\n")
+    with pytest.raises(ValueError, match="the three files are not of one run"):
+        read_10x(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(-1, "is negative"), (1.5, "no whole number"), (np.nan, "NaN"), (np.inf, "infinite"), (3e9, "too large")],
+)
+def test_values_that_are_no_counts_are_refused_with_cell_and_gene(tmp_path, value, words):
+    counts, barcodes, symbols = make_counts()
+    counts = counts.astype(float)
+    cell, gene = 4, int(counts[4].indices[1])
+    counts[cell, gene] = value
+    with pytest.raises(ValueError, match=rf"cell {barcodes[cell]}, gene {symbols[gene]} .*{words}"):
+        read_10x(write_h5(tmp_path / "odd.h5", counts, barcodes, symbols))
+
+
+def test_broken_index_arrays_are_refused_before_use():
+    good = {"data": np.ones(3, int), "indices": np.array([0, 1, 2]), "indptr": np.array([0, 2, 3])}
+    assert checked_csr(**good, shape=(2, 3), name="x").nnz == 3
+    bad = [
+        {"indices": np.array([0, 1, 3])},
+        {"indices": np.array([0, -1, 2])},
+        {"indptr": np.array([0, 4, 3])},
+        {"indptr": np.array([1, 2, 3])},
+        {"indptr": np.array([0, 3])},
+        {"indptr": np.array([0.0, 1.5, 3.0])},
+        {"data": np.ones(2, int)},
+    ]
+    for change in bad:
+        with pytest.raises(ValueError, match="copy"):
+            checked_csr(**(good | change), shape=(2, 3), name="x")
+
+
+def test_repeated_barcodes_are_refused(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    with pytest.raises(ValueError, match="AAAC0000-1' occurs more than once"):
+        read_10x(write_h5(tmp_path / "twice.h5", counts, [barcodes[0], *barcodes[:-1]], symbols))
+
+
+def test_symbols_become_unique_and_r_names_are_restored():
+    assert unique_symbols(["A", "B", "A", "A", ""], ["1", "2", "3", "3", "5"]) == ["A", "B", "A-3", "A-3-2", "5"]
+    assert unique_symbols(["A", "A", "A", ""], ["", "", "A", ""]) == ["A", "A-2", "A-3", "unnamed"]
+    symbols, changes = restore_symbols(["MT.CO1", "HLA.DRB1", "TRAV1.2", "AC002094.3", "MT1A", "ALB"])
+    assert symbols == ["MT-CO1", "HLA-DRB1", "TRAV1-2", "AC002094.3", "MT1A", "ALB"]
+    assert changes[0] == "MT.CO1 -> MT-CO1" and len(changes) == 3
+
+
+# ------------------------------------------------------------------------------------------------------- library
+
+
+def test_a_library_carries_identity_checksums_and_ambient_counts(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    write_h5(tmp_path / "run" / "outs" / "filtered_feature_bc_matrix.h5", counts, barcodes, symbols)
+    raw = sparse.vstack(
+        [counts, sparse.csr_matrix(np.full((5, 30), 2)), sparse.csr_matrix(np.full((1, 30), 9))]
+    ).tocsr()
+    names = [*barcodes, *(f"TTTT{i}-1" for i in range(6))]
+    write_h5(tmp_path / "run" / "outs" / "raw_feature_bc_matrix.h5", raw, names, symbols)
+    row = make_row(tmp_path / "run", raw_path=str(tmp_path / "run"))
+    adata = read_library(row, ingest_config=CONFIG, simulated=True)
+    assert adata.obs_names[0] == "L1:AAAC0000-1"
+    assert adata.obs.iloc[0].to_dict() == {"library_id": "L1", "sample_id": "S1", "patient_id": "P1"}
+    # Five droplets with 60 counts are empty; the one with 270 is neither cell nor empty.
+    assert adata.var[keys.AMBIENT_COUNTS].tolist() == [10] * 30
+    meta = adata.uns[keys.META]
+    assert (meta["reader"], meta["reason"], meta["simulated"]) == ("10x_h5", "", True)
+    inputs = json.loads(meta["inputs"])
+    assert [(i["role"], i["name"]) for i in inputs] == [
+        ("counts", "outs/filtered_feature_bc_matrix.h5"),
+        ("raw", "outs/raw_feature_bc_matrix.h5"),
+    ]
+    assert all(len(i["sha256"]) == 64 and i["bytes"] > 0 for i in inputs)
+    assert "0 of the" in meta["notes"] and str(tmp_path) not in meta["notes"]
+
+
+def test_raw_droplets_of_another_run_are_refused(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    path = write_h5(tmp_path / "a.h5", counts, barcodes, symbols)
+    other = write_h5(tmp_path / "b.h5", counts, [f"GG{b}" for b in barcodes], symbols)
+    genes = write_h5(tmp_path / "c.h5", counts[:, :20], barcodes, symbols[:20])
+    for raw, words in ((other, "another run"), (genes, "10 genes .* missing"), (tmp_path / "no.h5", "raw_path")):
+        with pytest.raises(ValueError, match=words):
+            read_library(make_row(path, raw_path=str(raw)), ingest_config=CONFIG)
+
+
+def test_empty_droplets_add_up_by_gene():
+    raw = AnnData(X=sparse.csr_matrix(np.array([[1, 0], [0, 0], [3, 4], [50, 60], [2, 2]], dtype=np.int32)))
+    raw.obs_names = list("abcde")
+    assert empty_droplets(raw, ["e"], max_counts=10).tolist() == [4, 4]
+    assert empty_droplets(raw, list("abcde"), max_counts=10).tolist() == [0, 0]
+
+
+def test_a_failure_of_data_becomes_a_library_without_cells_and_a_fault_is_raised(tmp_path, monkeypatch):
+    adata = ingest_library(make_row(tmp_path / "missing.h5"), ingest_config=CONFIG, simulated=False)
+    assert adata.shape == (0, 0) and adata.uns[keys.META]["reason"].startswith("missing.h5: no such file")
+    adata.write_h5ad(tmp_path / "counts.h5ad")
+    section = ingest_library(make_row(tmp_path / "missing", "visium"), ingest_config=CONFIG, simulated=False)
+    assert section.obsm[keys.SPATIAL].shape == (0, 2)
+    counts, barcodes, symbols = make_counts()
+    path = write_h5(tmp_path / "a.h5", counts, barcodes, symbols)
+    monkeypatch.setattr("livermet.readers.checksums", lambda sources: sources["nothing"])
+    with pytest.raises(KeyError):
+        ingest_library(make_row(path), ingest_config=CONFIG, simulated=False)
+
+
+def test_a_matrix_without_barcodes_is_a_failure_of_data(tmp_path):
+    path = write_h5(tmp_path / "none.h5", sparse.csr_matrix((0, 30), dtype=np.int32), [], make_counts()[2])
+    with pytest.raises(ValueError, match="0 barcodes"):
+        read_library(make_row(path), ingest_config=CONFIG)
+
+
+def test_folders_with_nothing_or_too_much_to_read_say_so(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    write_h5(tmp_path / "raw" / "raw_feature_bc_matrix.h5", counts, barcodes, symbols)
+    with pytest.raises(ValueError, match="raw matrix that lies there can't take its place"):
+        find_source(tmp_path / "raw", modality="scrna")
+    for name in ("s1", "s2"):
+        write_h5(tmp_path / "two" / f"{name}_filtered_feature_bc_matrix.h5", counts, barcodes, symbols)
+    with pytest.raises(ValueError, match="several filtered matrices"):
+        find_source(tmp_path / "two", modality="scrna")
+    for genome in ("GRCh38", "mm10"):
+        write_mtx(tmp_path / "v2" / "filtered_gene_bc_matrices" / genome, counts, barcodes, symbols, zipped=False)
+    with pytest.raises(ValueError, match=r"several genomes \(GRCh38, mm10\)"):
+        find_source(tmp_path / "v2", modality="scrna")
+
+
+@pytest.mark.parametrize(
+    ("files", "platform"),
+    [
+        (["experiment.xenium"], "Xenium"),
+        (["cells.parquet", "cell_feature_matrix.h5"], "Xenium"),
+        (["run_exprMat_file.csv"], "CosMx"),
+        (["cell_by_gene.csv"], "MERSCOPE"),
+        (["binned_outputs"], "Visium HD"),
+    ],
+)
+def test_platforms_that_are_not_read_are_named(tmp_path, files, platform):
+    for name in files:
+        (tmp_path / name).touch()
+    for modality in ("scrna", "visium"):
+        with pytest.raises(ValueError, match=rf"{platform} data are not read yet. This version reads .* Visium"):
+            find_source(tmp_path, modality=modality)
+
+
+def test_modalities_that_are_not_read_are_named(tmp_path):
+    for modality in ("visium_hd", "xenium", "cosmx", "merscope"):
+        with pytest.raises(ValueError, match="not read yet"):
+            library_sources(make_row(tmp_path, modality))
+
+
+# ------------------------------------------------------------------------------------------------------- h5ad
+
+
+def write_object(path, **parts):
+    counts, barcodes, symbols = make_counts()
+    adata = AnnData(
+        X=parts.pop("X", counts),
+        obs=pd.DataFrame({"name_of_patient": "x", "in_tissue": [1] * 11 + [0]}, index=barcodes),
+        var=parts.pop("var", pd.DataFrame(index=symbols)),
+        **parts,
+    )
+    adata.write_h5ad(path)
+    return counts
+
+
+def logged(counts):
+    return counts.astype(np.float32).log1p()
+
+
+def test_counts_of_an_h5ad_are_found_wherever_they_lie(tmp_path):
+    counts, barcodes, symbols = make_counts()
+    raw = AnnData(X=counts.astype(np.float32), var=pd.DataFrame(index=symbols))
+    for name, parts in {
+        "csr": {"X": counts.astype(np.float32)},
+        "csc": {"X": counts.tocsc()},
+        "dense": {"X": counts.toarray().astype(float)},
+        "layer": {"X": logged(counts), "layers": {"counts": counts}},
+        "raw": {"X": logged(counts), "raw": raw},
+    }.items():
+        write_object(tmp_path / f"{name}.h5ad", **parts)
+        adata = read_h5ad(tmp_path / f"{name}.h5ad", spatial=False, pixel_um=None)
+        assert (counts != adata.X).nnz == 0 and adata.X.dtype == np.int32 and adata.X.format == "csr", name
+        assert adata.obs.columns.empty and adata.obs_names.tolist() == barcodes
+    write_object(tmp_path / "log.h5ad", X=logged(counts), layers={"counts": logged(counts)})
+    with pytest.raises(ValueError, match="no whole numbers in X, layers/counts"):
+        read_h5ad(tmp_path / "log.h5ad", spatial=False, pixel_um=None)
+
+
+def test_an_h5ad_indexed_by_ensembl_id_takes_its_symbols_from_var(tmp_path):
+    var = pd.DataFrame({"feature_name": make_counts()[2]}, index=[f"ENSG{i:011d}" for i in range(30)])
+    write_object(tmp_path / "a.h5ad", var=var)
+    adata = read_h5ad(tmp_path / "a.h5ad", spatial=False, pixel_um=None)
+    assert adata.var_names[0] == "GENE0" and adata.var[keys.GENE_ID].iloc[0] == "ENSG00000000000"
+
+
+def test_positions_of_an_h5ad_become_micrometres(tmp_path):
+    positions = np.column_stack([np.arange(12.0), 2 * np.arange(12.0)])
+    counts = write_object(tmp_path / "a.h5ad", obsm={"spatial": positions})
+    row = make_row(tmp_path / "a.h5ad", "visium", pixel_um=200)
+    adata = read_library(row, ingest_config=CONFIG)
+    assert np.array_equal(adata.obsm[keys.SPATIAL], positions[:11] * 200)
+    assert (counts[:11] != adata.X).nnz == 0 and "1 of 12 spots outside" in adata.uns[keys.META]["notes"]
+    with pytest.raises(ValueError, match="give pixel_um"):
+        read_library(make_row(tmp_path / "a.h5ad", "visium"), ingest_config=CONFIG)
+    write_object(tmp_path / "b.h5ad")
+    with pytest.raises(ValueError, match=r"needs obsm\['spatial'\]"):
+        read_library(make_row(tmp_path / "b.h5ad", "visium", pixel_um=1), ingest_config=CONFIG)
+
+
+# ------------------------------------------------------------------------------------------------------- Visium
+
+
+@pytest.mark.parametrize("positions", ["tissue_positions_list.csv", "tissue_positions.csv", "tissue_positions.parquet"])
+@pytest.mark.parametrize("image", [True, False])
+def test_all_position_files_give_micrometres_with_or_without_image(tmp_path, positions, image):
+    folder, table, counts = write_visium(tmp_path / "v", positions=positions, pixel_um=0.4, image=image)
+    adata = read_visium(folder, pixel_um=None)
+    inside = table[table["in_tissue"] == 1].set_index("barcode")
+    assert adata.obs_names.tolist() == inside.index.tolist() and (counts[:34] != adata.X).nnz == 0
+    expected = inside[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy() * 0.4
+    assert np.allclose(adata.obsm[keys.SPATIAL], expected)
+    distance = np.linalg.norm(adata.obsm[keys.SPATIAL][:, None] - adata.obsm[keys.SPATIAL][None], axis=2)
+    assert distance[distance > 0].min() == pytest.approx(100)
+    assert adata.obs[keys.ARRAY_COL].tolist() == inside["array_col"].tolist()
+    assert ("spatial" in adata.uns) == image
+
+
+def test_image_scale_fits_coordinates_in_micrometres(tmp_path):
+    folder, table, _ = write_visium(tmp_path / "v", pixel_um=0.4)
+    adata = read_library(make_row(folder, "visium"), ingest_config=CONFIG)
+    scale = adata.uns["spatial"]["L1"]["scalefactors"]
+    in_image = adata.obsm[keys.SPATIAL][:, 0] * scale["tissue_lowres_scalef"]
+    assert np.allclose(in_image, table["pxl_col_in_fullres"][:34] * 0.05) and scale["spot_diameter_fullres"] == 55
+    image = adata.uns["spatial"]["L1"]["images"]["lowres"]
+    assert image.shape == (50, 60, 3) and image.dtype == np.uint8
+
+
+def test_the_grid_rules_the_scale_and_contradictions_are_explained(tmp_path):
+    folder, table, _ = write_visium(tmp_path / "v", pixel_um=0.5, scale=False)
+    assert grid_pitch(table.rename(columns={"pxl_col_in_fullres": "x", "pxl_row_in_fullres": "y"})) == pytest.approx(
+        200
+    )
+    steps = [np.ptp(read_visium(folder, pixel_um=p).obsm[keys.SPATIAL][:, 0]) for p in (None, 0.55)]
+    assert steps == pytest.approx([550, 605])
+    with pytest.raises(ValueError, match=r"pixel_um is 0\.25, but the slide itself gives 0\.5 um"):
+        read_visium(folder, pixel_um=0.25)
+    (folder / "spatial" / "scalefactors_json.json").write_text('{"spot_diameter_fullres": 90}')
+    with pytest.raises(ValueError, match="not of one section"):
+        read_visium(folder, pixel_um=None)
+    (folder / "spatial" / "scalefactors_json.json").write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        read_visium(folder, pixel_um=None)
+
+
+def test_raw_visium_counts_are_cut_to_the_tissue_and_a_broken_image_is_only_noted(tmp_path):
+    folder, _, _ = write_visium(tmp_path / "v", matrix="raw", outside=6)
+    (folder / "spatial" / "tissue_lowres_image.png").write_bytes(b"\x89PNG broken")
+    adata = read_visium(folder, pixel_um=None)
+    assert adata.n_obs == 30 and "spatial" not in adata.uns
+    assert "6 of 36 spots outside" in adata.uns["notes"][0] and "image can't be read" in adata.uns["notes"][1]
+
+
+def test_sections_that_lack_something_say_what(tmp_path):
+    folder, table, _ = write_visium(tmp_path / "v")
+    with pytest.raises(ValueError, match="is a Visium section"):
+        find_source(folder, modality="scrna")
+    with pytest.raises(ValueError, match="needs its positions too"):
+        find_source(folder / "filtered_feature_bc_matrix.h5", modality="visium")
+    file = folder / "spatial" / "tissue_positions.csv"
+    table.iloc[3:].to_csv(file, index=False)
+    with pytest.raises(ValueError, match="3 of 36 barcodes have no position"):
+        read_visium(folder, pixel_um=None)
+    table.assign(in_tissue=0).to_csv(file, index=False)
+    with pytest.raises(ValueError, match="none of 36 spots lies in the tissue"):
+        read_visium(folder, pixel_um=None)
+    table.drop(columns="array_row").to_csv(file, index=False)
+    with pytest.raises(ValueError, match="columns array_row missing"):
+        read_visium(folder, pixel_um=None)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"looked for tissue_positions\.parquet"):
+        read_visium(folder, pixel_um=None)
+
+
+# ------------------------------------------------------------------------------------------------------- real files
+
+REAL = {
+    "formats/scanpy/10x_data/1.2.0/filtered_gene_bc_matrices/hg19_chr21": ("scrna", (12, 343, 12)),
+    "formats/scanpy/10x_data/1.2.0/filtered_gene_bc_matrices": ("scrna", (12, 343, 12)),
+    "formats/scanpy/10x_data/1.2.0/filtered_gene_bc_matrices_h5.h5": ("scrna", (12, 343, 12)),
+    "formats/scanpy/10x_data/1.2.0/multiple_genomes.h5": ("scrna", r"several genomes \(another_genome, hg19_chr21\)"),
+    "formats/scanpy/10x_data/3.0.0/filtered_feature_bc_matrix": ("scrna", (1107, 507, 41549)),
+    "formats/scanpy/10x_data/3.0.0/filtered_feature_bc_matrix.h5": ("scrna", (1107, 507, 41549)),
+    "formats/scanpy/visium_data/1.0.0": ("visium", (100, 100, 932)),
+    "formats/scanpy/visium_data/2.1.0/raw_probe_bc_matrix.h5": ("scrna", "single probes, not of genes"),
+    "formats/scanpy/visium_data/2.1.0": ("visium", "no spot positions found"),
+    "formats/seurat": ("scrna", (80, 240, 23110)),
+    "formats/seurat/cr3.0": ("scrna", (5, 3, 5610)),
+    "formats/seurat/visium": ("visium", (2695, 100, 132231)),
+    "formats/seurat/visium_hd": ("visium_hd", "Visium HD data are not read yet"),
+    "formats/seurat/visium_hd/binned_outputs": ("visium", "Visium HD data are not read yet"),
+    "formats/seurat/visium_hd/binned_outputs/square_008um": ("visium", "Visium HD data are not read yet"),
+    "formats/seurat/visium_hd/binned_outputs/square_016um": ("visium", "Visium HD data are not read yet"),
+    "formats/squidpy": ("visium", (100, 100, 932)),
+    "formats/squidpy/test_data.h5ad": ("scrna", "no whole numbers in X"),
+    "formats/squidpy/ligrec_pvalues_reference.h5ad": ("scrna", "no whole numbers in X"),
+    "formats/spatialexperimentio/Xenium_small": ("xenium", "Xenium data are not read yet"),
+    "formats/spatialexperimentio/Xenium_small/cell_feature_matrix.h5": ("scrna", (6, 4, 21)),
+    "formats/spatialexperimentio/CosMx_small": ("cosmx", "CosMx data are not read yet"),
+    "formats/spatialexperimentio/MERSCOPE_small": ("merscope", "MERSCOPE data are not read yet"),
+    "formats/spatialexperimentio/STARmapPLUS_small": ("scrna", "no filtered counts found"),
+    "pdac_a/cells.h5ad": ("scrna", (500, 19736, 1608661)),
+    "pdac_a/spots.h5ad": ("visium", "give pixel_um"),
+}
+
+
+@pytest.mark.parametrize("path", REAL)
+def test_real_files_are_read_or_refused_in_words(real_data, path):
+    modality, expected = REAL[path]
+    row = make_row(real_data / path, modality)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            read_library(row, ingest_config=CONFIG)
+    else:
+        adata = read_library(row, ingest_config=CONFIG)
+        assert (*adata.shape, int(adata.X.sum())) == expected
+        assert adata.X.dtype == np.int32 and adata.var_names.is_unique
+
+
+def test_real_raw_droplets_give_ambient_counts(real_data):
+    folder = real_data / "formats" / "soupx"
+    row = make_row(folder / "filtered_gene_bc_matrices", raw_path=str(folder / "raw_gene_bc_matrices"))
+    adata = read_library(row, ingest_config=CONFIG)
+    raw = read_10x(folder / "raw_gene_bc_matrices" / "GRCh38")
+    cells = [name.removeprefix("L1:") for name in adata.obs_names]
+    totals = np.asarray(raw.X.sum(axis=1)).ravel()
+    empty = (totals <= 100) & ~raw.obs_names.isin(cells)
+    assert adata.shape == (62, 226)
+    assert adata.var[keys.AMBIENT_COUNTS].tolist() == np.asarray(raw.X[empty].sum(axis=0)).ravel().tolist()
+    assert adata.var[keys.AMBIENT_COUNTS].sum() > 0
+
+
+def test_real_slides_have_spots_100_um_apart_and_spot_diameters_of_65(real_data):
+    for folder in ("formats/seurat/visium", "formats/scanpy/visium_data/1.0.0"):
+        adata = read_visium(real_data / folder, pixel_um=None)
+        here, place = adata.obsm[keys.SPATIAL], adata.obs[[keys.ARRAY_ROW, keys.ARRAY_COL]].to_numpy()
+        # On the array a row is half the square root of three pitches high, and two columns are one pitch apart.
+        on_array = np.column_stack([place[:, 0] * 50 * np.sqrt(3), place[:, 1] * 50])
+        distance = [np.linalg.norm(points - points[0], axis=1)[1:] for points in (here, on_array)]
+        assert np.allclose(distance[0], distance[1], rtol=0.02), folder
+        factors = json.loads((real_data / folder / "spatial" / "scalefactors_json.json").read_text())
+        scale = adata.uns["spatial"]["scalefactors"]["tissue_lowres_scalef"]
+        um_per_pixel = factors["tissue_lowres_scalef"] / scale
+        assert factors["spot_diameter_fullres"] * um_per_pixel == pytest.approx(65, rel=0.01)
+
+
+def test_real_spots_take_their_scale_from_the_table(real_data):
+    adata = read_library(make_row(real_data / "pdac_a/spots.h5ad", "visium", pixel_um=200), ingest_config=CONFIG)
+    assert adata.shape == (428, 19736) and adata.obsm[keys.SPATIAL][:2].tolist() == [[2000, 2000], [2000, 2600]]
+    assert list(adata.obs) == ["library_id", "sample_id", "patient_id"]

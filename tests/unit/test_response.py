@@ -1,0 +1,400 @@
+"""The response engine: planted signals, nulls, refusals that fire and don't, and the words of the verdict."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cohorts import CONFIG, composition, feature_rows, ids, labels_table, patients_table
+from livermet import refusals, response
+from livermet.verdict import verdict
+
+SIX_CENTRES = [0.3, 0.25, 0.2, 0.1, 0.1, 0.05]
+
+
+def run(features, y, centre, *, scope="cohort", labels=None, **changes):
+    return response.associate(
+        features,
+        labels_table(y) if labels is None else labels,
+        patients_table([f"C{c}" for c in centre]),
+        config={**CONFIG, **changes},
+        scope=scope,
+        seed=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    """64 patients of six centres, two planted parts of twelve."""
+    rng = np.random.default_rng(0)
+    y = (rng.random(64) < 0.33).astype(int)
+    centre = rng.choice(6, 64, p=SIX_CENTRES)
+    beta = np.zeros(12)
+    beta[[1, 5]] = 1.2, -1.2
+    counts = composition(rng, y, centre, beta=beta)
+    return y, centre, feature_rows(counts, family="composition_type", n_cells=True)
+
+
+def declared(*names, family="composition_type", modality="scrna"):
+    return [{"modality": modality, "family": family, "feature": name} for name in names]
+
+
+def primary(table):
+    return table[table["analysis"] == "primary"].set_index("feature")
+
+
+def test_planted_parts_are_found_and_the_table_has_the_agreed_columns(cohort):
+    y, centre, features = cohort
+    table = run(features, y, centre, confirmatory=declared("f01", "f05"), n_permutations=1999)
+    assert list(table.columns) == response.COLUMNS
+    rows = primary(table)
+    assert (rows.loc[["f01", "f05"], "q"] <= 0.05).all()
+    assert rows.loc["f01", "effect"] > 0 > rows.loc["f05", "effect"]
+    assert (rows["ci_low"] < rows["effect"]).all()
+    assert (rows["effect"] < rows["ci_high"]).all()
+    assert set(rows["adjusted_for"]) == {"centre"}
+    assert rows.loc["f01", ["n_ref", "n_alt", "n_missing"]].tolist() == [64 - y.sum(), y.sum(), 0]
+    assert set(table["role"]) == {"confirmatory", "exploratory"}
+    sensitivity = table[table["analysis"] == "sensitivity"]
+    assert len(sensitivity) == 12
+    assert sensitivity["q"].isna().all()
+    assert set(sensitivity["adjusted_for"]) == {""}
+    assert rows.loc["f01", "minimal_detectable_effect"] > rows.loc["f00", "minimal_detectable_effect"] > 0.5
+
+
+def test_results_do_not_depend_on_row_order_or_on_other_families(cohort):
+    y, centre, features = cohort
+    plain = run(features, y, centre)
+    shuffled = run(features.sample(frac=1, random_state=1), y, centre)
+    pd.testing.assert_frame_equal(plain, shuffled)
+    other = feature_rows(np.random.default_rng(2).normal(size=(64, 3)), family="zone", modality="visium")
+    both = run(pd.concat([features, other]), y, centre)
+    pd.testing.assert_frame_equal(plain, both[both["family"] == "composition_type"].reset_index(drop=True))
+
+
+def test_swapping_the_classes_flips_effects_and_keeps_p(cohort):
+    y, centre, features = cohort
+    one, two = primary(run(features, y, centre)), primary(run(features, 1 - y, centre))
+    np.testing.assert_allclose(one["effect"], -two["effect"])
+    np.testing.assert_allclose(one["p"], two["p"])
+
+
+def test_a_library_more_of_the_same_patient_is_not_a_patient_more(cohort):
+    y, centre, features = cohort
+    doubled = features.assign(n_cells=features["n_cells"] * 2)
+    np.testing.assert_allclose(primary(run(doubled, y, centre))["n"], 64)
+
+
+def test_null_cohorts_are_calibrated():
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(40):
+        y = (rng.random(40) < 0.4).astype(int)
+        centre = rng.choice(6, 40, p=SIX_CENTRES)
+        features = feature_rows(composition(rng, y, centre, parts=6), family="composition_type", n_cells=True)
+        table = run(features, y, centre, confirmatory=declared("f01", "f02", "f03"), n_permutations=199)
+        hits += bool((table["q"][table["role"] == "confirmatory"] <= 0.05).any())
+    assert hits <= 6  # binomial(40, .05): more than 6 has probability .003
+
+
+def test_missing_values_take_the_patient_out_of_that_feature_only():
+    rng = np.random.default_rng(4)
+    y, centre = np.tile([0, 1], 12), np.repeat([0, 1], 12)
+    values = rng.normal(size=(24, 3))
+    complete = primary(run(feature_rows(values, family="zone"), y, centre))
+    values[:4, 1] = np.nan
+    holed = primary(run(feature_rows(values, family="zone"), y, centre))
+    assert holed["n"].tolist() == [24, 20, 24]
+    assert holed["n_missing"].tolist() == [0, 4, 0]
+    np.testing.assert_allclose(holed.loc[["f00", "f02"], "p"], complete.loc[["f00", "f02"], "p"])
+
+
+def test_rare_features_are_filtered_without_looking_at_the_label(cohort):
+    y, centre, _ = cohort
+    rare = feature_rows(np.column_stack([np.full((64, 3), 200), np.full(64, 5)]), family="niche", n_cells=True)
+    filtered = response.filter_features(rare, config=CONFIG).set_index("feature")["reason"]
+    assert filtered["f03"] == "the same value in every patient"
+    counts = np.random.default_rng(5).poisson([300, 200, 100, 5], (64, 4))
+    counts[:10, 2] = 0
+    filtered = response.filter_features(feature_rows(counts, family="niche", n_cells=True), config=CONFIG)
+    reasons = filtered.set_index("feature")["reason"]
+    assert reasons["f03"] == "fewer than 20 cells or spots in the mean"
+    assert reasons["f02"] == "absent in too many patients"
+    assert reasons["f00"] == reasons["f01"] == ""
+    table = run(feature_rows(counts, family="niche", n_cells=True), y, centre)
+    assert set(table["feature"]) == {"f00", "f01"}
+
+
+def test_the_only_part_left_is_not_tested():
+    counts = np.column_stack([np.random.default_rng(6).poisson(300, 30), np.ones(30)])
+    reasons = response.filter_features(feature_rows(counts, family="niche", n_cells=True), config=CONFIG)["reason"]
+    assert (reasons != "").all()
+
+
+def test_a_declared_feature_never_vanishes(cohort):
+    y, centre, features = cohort
+    few = features.assign(n_cells=np.where(features["feature"] == "f03", 10, features["n_cells"]))
+    rows = primary(run(few, y, centre, confirmatory=declared("f03", "not_there")))
+    assert rows.loc["f03", "refusal_code"] == "F01"
+    assert rows.loc["not_there", "refusal_code"] == "F02"
+    assert rows.loc["not_there", "n"] == 0
+
+
+def test_a_shifted_dominant_part_does_not_light_up_the_others():
+    rng = np.random.default_rng(7)
+    false, naive = 0, 0
+    for _ in range(8):
+        y, centre = (np.arange(64) < 24).astype(int), rng.integers(0, 3, 64)
+        counts = composition(rng, y, centre, beta=np.r_[1.5, np.zeros(7)], parts=8)
+        table = primary(
+            run(feature_rows(counts, family="composition_type", n_cells=True), y, centre, n_permutations=299)
+        )
+        false += (table.loc["f01":, "q"] <= 0.10).sum()
+        shares = feature_rows(counts / counts.sum(axis=1, keepdims=True), family="zone")
+        naive += (primary(run(shares, y, centre, n_permutations=299)).loc["f01":, "q"] <= 0.10).sum()
+    assert false / 56 <= 0.06
+    assert naive / 56 >= 0.25
+
+
+def test_one_centre_is_tested_without_adjustment_and_said_so():
+    rng = np.random.default_rng(8)
+    y = np.tile([0, 1], 10)
+    table = run(feature_rows(rng.normal(size=(20, 2)), family="zone"), y, np.zeros(20, int))
+    assert set(table["analysis"]) == {"primary"}
+    assert set(table["adjusted_for"]) == {""}
+    assert (table["status"] == "tested").all()
+
+
+@pytest.mark.parametrize("kind", ["ordinal", "continuous"])
+def test_ordinal_and_continuous_labels_go_through_the_same_frame(kind):
+    rng = np.random.default_rng(9)
+    scores = rng.integers(0, 4, 48) if kind == "ordinal" else rng.normal(size=48)
+    values = np.column_stack([scores + rng.normal(0, 0.7, 48), rng.normal(size=48)])
+    table = primary(
+        run(
+            feature_rows(values, family="zone"),
+            scores,
+            np.arange(48) % 3,
+            labels=labels_table(scores, name="depth", kind=kind),
+            primary_label="depth",
+        )
+    )
+    assert table.loc["f00", "p"] < 0.02
+    assert table.loc["f00", "effect"] > 0.4
+    assert set(table["effect_kind"]) == {"spearman_rho"}
+    assert table["n_ref"].isna().all()
+
+
+def test_blood_is_tested_beside_tissue():
+    rng = np.random.default_rng(10)
+    y = np.tile([0, 1], 12)
+    blood = feature_rows(rng.normal(size=(24, 1)), family="blood", modality="blood", tissue="blood")
+    primary_tumour = feature_rows(rng.normal(size=(24, 1)), family="zone", tissue="primary")
+    table = run(pd.concat([blood, primary_tumour]), y, np.zeros(24, int))
+    assert table["tissue"].tolist() == ["blood"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Refusals: each fires, and each doesn't
+
+
+def refused_with(table, code):
+    assert (table["status"] == "refused").all()
+    assert set(table["refusal_code"]) == {code}
+    assert table[["effect", "ci_low", "ci_high", "p", "q"]].isna().all(axis=None)
+    assert table["refusal_reason"].str.contains("Lifted by").all()
+    return table.iloc[0]
+
+
+def small(n_alt, n_ref, *, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.r_[np.ones(n_alt, int), np.zeros(n_ref, int)]
+    return feature_rows(rng.normal(size=(len(y), 2)), family="zone"), y, np.zeros(len(y), int)
+
+
+def test_r01_too_few_patients_in_a_class():
+    row = refused_with(run(*small(2, 10)), "R01")
+    assert (row["n"], row["n_ref"], row["n_alt"]) == (12, 10, 2)
+    assert (run(*small(4, 10))["status"] == "tested").all()
+
+
+def test_few_patients_wear_a_badge():
+    assert run(*small(4, 10))["p_method"].str.contains("exploratory only").all()
+    assert not run(*small(5, 10))["p_method"].str.contains("exploratory only").any()
+
+
+def test_r02_no_arrangement_can_reach_alpha():
+    row = refused_with(run(*small(3, 3)), "R02")
+    assert row["smallest_attainable_p"] == pytest.approx(0.10)
+    assert (run(*small(3, 5))["status"] == "tested").all()
+    refused_with(run(*small(3, 5), planned_looks=2), "R02")
+
+
+def test_r04_mixed_timepoints_or_tissues():
+    features, y, centre = small(6, 8)
+    later = features.assign(timepoint="T1_reeval")
+    refused_with(run(pd.concat([features, later]), y, centre, timepoints=["T0_pre", "T1_reeval"]), "R04")
+    refused_with(run(features, y, centre, tissues=["liver_met", "primary"]), "R04")
+    assert (run(pd.concat([features, later]), y, centre)["status"] == "tested").all()
+
+
+def test_r05_label_aliased_with_centre():
+    features, y, _ = small(8, 8)
+    refused_with(run(features, y, y), "R05")
+    assert (run(features, y, np.tile([0, 1], 8))["status"] == "tested").all()
+
+
+@pytest.mark.parametrize(
+    ("y", "centre", "words"),
+    [
+        ([1, 1, 0, 0], [0, 0, 1, 1], "no centre"),
+        ([1, 0, 1, 1, 0, 0], [0, 0, 1, 1, 2, 2], "only centre 0 of 3"),
+        ([1, 0, 1, 0, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2, 2, 3, 3, 3], "only 40%"),
+        ([1] * 9 + [0] + [0] * 9 + [1], [0] * 10 + [1] * 10, ""),
+        ([1] * 19 + [0] + [0] * 19 + [1], [0] * 20 + [1] * 20, "explains 81%"),
+        ([1, 0, 1, 0], [0, 0, 1, 1], ""),
+        ([1, 0, 1, 0], [0, 0, 0, 0], ""),
+    ],
+)
+def test_r05_each_condition_on_centres(y, centre, words):
+    reason = refusals.refuse_confounded(np.array(y), np.array(centre), {})
+    assert (words in reason) if words else reason == ""
+
+
+def test_r05_batch_chemistry_or_method():
+    y, centre = np.tile([0, 1], 6), np.repeat([0, 1], 6)
+    pure = np.where(y == 1, "v3", "v2")
+    assert "chemistry" in refusals.refuse_confounded(y, centre, {"chemistry": pure})
+    mixed = pure.copy()
+    mixed[0] = "v3"
+    assert refusals.refuse_confounded(y, centre, {"chemistry": mixed}) == ""
+    assert refusals.refuse_confounded(y, centre, {"batch": np.array(ids(12))}) == ""  # a batch per patient says nothing
+    assert refusals.refuse_confounded(y, centre, {"batch": np.full(12, "b")}) == ""
+
+
+def test_r05_spares_unconfounded_studies_and_catches_confounded_ones():
+    rng = np.random.default_rng(11)
+
+    def fires(n, strength):
+        centre = rng.choice(6, n, p=SIX_CENTRES)
+        chance = np.where(strength * (centre % 2 == 0) > 0, 0.97, 0.03) if strength else np.full(n, 0.33)
+        return refusals.refuse_confounded((rng.random(n) < chance).astype(int), centre, {}) != ""
+
+    assert np.mean([fires(24, 0) for _ in range(600)]) <= 0.05
+    assert np.mean([fires(64, 0) for _ in range(300)]) <= 0.01
+    assert np.mean([fires(24, 1) for _ in range(300)]) >= 0.95
+
+
+def test_r06_label_undefined_or_the_same_for_all():
+    features, y, centre = small(6, 8)
+    refused_with(run(features, y, centre, labels=labels_table([None] * 14)), "R06")
+    refused_with(run(features, np.ones(14), centre), "R06")
+    refused_with(run(features, y, centre, primary_label="not_derived"), "R06")
+    some = [None, *y[1:].tolist()]
+    table = run(features, y, centre, labels=labels_table(some))
+    assert (table["status"] == "tested").all()
+    assert (table["n"] == 13).all()
+
+
+def test_r17_imaging_response_in_resection_tissue():
+    features, y, centre = small(6, 8)
+    resected = features.assign(timepoint="T3_resection")
+    refused_with(run(resected, y, centre, timepoints=["T3_resection"]), "R17")
+    assert (run(features, y, centre)["status"] == "tested").all()
+    pathology = labels_table(y, name="path_cap")
+    table = run(resected, y, centre, labels=pathology, primary_label="path_cap", timepoints=["T3_resection"])
+    assert (table["status"] == "tested").all()
+
+
+def test_r19_batches_and_uncounted_looks():
+    features, y, centre = small(6, 8)
+    refused_with(run(features, y, centre, scope="B02"), "R19")
+    refused_with(run(features, y, centre, look=None), "R19")
+    refused_with(run(features, y, centre, look=3, planned_looks=2), "R19")
+    assert (run(features, y, centre, look=2, planned_looks=2)["status"] == "tested").all()
+
+
+def test_a_study_of_one_patient_is_refused_row_by_row():
+    counts = np.array([[300, 200, 0, 100]])
+    features = feature_rows(counts, family="composition_type", n_cells=True)
+    table = run(features, [1], [0], confirmatory=declared("f00"))
+    assert len(table)
+    assert (table["status"] == "refused").all()
+    nothing = run(features.iloc[:0], [None], [0], confirmatory=declared("f00"))
+    assert nothing["refusal_code"].tolist() == ["R06"]
+    assert run(features.iloc[:0], [1, 0], [0, 0]).empty
+
+
+def test_label_values_must_be_numbers():
+    with pytest.raises(ValueError, match="expected 0 or 1"):
+        response.read_label(labels_table([0, 1, 2]), "disease_control")
+
+
+def test_design_lists_batch_chemistry_and_method_per_modality():
+    base = {"timepoint": "T0_pre", "tissue": "liver_met", "chemistry": "v3", "method": "core_needle"}
+    libraries = [
+        {**base, "patient_id": "P00", "modality": "scrna", "batch": "B1"},
+        {**base, "patient_id": "P00", "modality": "scrna", "batch": "B2"},
+        {**base, "patient_id": "P00", "modality": "visium", "batch": "B9"},
+        {**base, "patient_id": "P01", "modality": "scrna", "batch": "B3", "timepoint": "T1_reeval"},
+    ]
+    design = response.patient_design(
+        patients_table(["X", "Y"]), libraries, timepoints=["T0_pre"], tissues=["liver_met"]
+    )
+    first = design[(design["patient_id"] == "P00") & (design["modality"] == "scrna")].iloc[0]
+    assert (first["centre"], first["batch"], first["method"]) == ("X", "B1+B2", "core_needle")
+    assert design.loc[design["patient_id"] == "P01", "batch"].isna().all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The verdict
+
+CAUSAL = re.compile(r"\b(driv\w+|caus(es|ed|ing)|predict\w*|leads? to|due to|responsible)\b", re.IGNORECASE)
+
+
+def statement(features, y, centre, *, scope="cohort", labels=None, **changes):
+    labels = labels_table(y) if labels is None else labels
+    table = run(features, y, centre, scope=scope, labels=labels, **changes)
+    result = verdict(table, config={**CONFIG, **changes}, labels=labels, scope=scope)
+    text = " ".join([result["headline"], *result["sentences"], *result["limits"]])
+    assert not CAUSAL.search(text)
+    assert "nan" not in text.lower().split()
+    return result, text
+
+
+def test_verdict_speaks_of_confirmatory_findings_only(cohort):
+    y, centre, features = cohort
+    result, text = statement(features, y, centre, confirmatory=declared("f01", "f05", "f00"), n_permutations=1999)
+    assert result["status"] == "finding"
+    assert "f01" in result["headline"]
+    assert "associated with" in text
+    assert f"{y.sum()} patient(s) with disease_control and {64 - y.sum()} without" in text
+    assert "80 % power" in text
+    assert "Look 1 of 1" in text
+    result, text = statement(features, y, centre, n_permutations=1999)
+    assert result["status"] == "not_tested"
+    assert "f01" not in text
+    assert "not findings" in text
+
+
+def test_verdict_without_a_finding_says_what_could_have_been_found():
+    rng = np.random.default_rng(12)
+    features = feature_rows(rng.normal(size=(24, 1)), family="zone")
+    y = np.tile([0, 1], 12)
+    result, text = statement(features, y, np.zeros(24, int), confirmatory=declared("f00", family="zone"))
+    assert result["status"] == "no_finding"
+    assert "smaller differences can't be excluded" in text
+
+
+def test_verdict_of_refused_and_of_batch_runs():
+    features, y, centre = small(2, 10)
+    result, text = statement(features, y, centre, confirmatory=declared("f00", family="zone"))
+    assert result["status"] == "not_tested"
+    assert "R01" in text
+    assert result["numbers"]["refused"] == {"R01": 2}
+    result, _ = statement(features, y, centre, scope="B02")
+    assert result["status"] == "described"
+    result, text = statement(features.iloc[:0], y, centre, labels=labels_table([None] * 12))
+    assert result["status"] == "not_tested"
+    assert "12 patient(s) have none" in text

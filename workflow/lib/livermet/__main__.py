@@ -1,0 +1,105 @@
+"""The small command line for what is not a step of the workflow: ``python -m livermet COMMAND --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from livermet.config import DEFAULT_CONFIG, PROJECT, load_yaml, merge_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status, 1 where the command found what it looks for, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m livermet", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    simulate = commands.add_parser("simulate", help="write a simulated study and its truth")
+    simulate.add_argument("--out", required=True, type=Path, help="folder for study/ and truth/")
+    simulate.add_argument("--size", default="demo", help="demo, or another named size")
+    simulate.add_argument("--seed", default=1, type=int, help="same seed, same study")
+    simulate.add_argument("--patients", type=int, help="number of patients")
+    simulate.set_defaults(run=_simulate)
+
+    check = commands.add_parser("check", help="list every problem of a study's config, tables and files")
+    check.add_argument("--config", required=True, nargs="+", type=Path, help="config files, later over earlier ones")
+    check.set_defaults(run=_check)
+
+    compare = commands.add_parser("compare", help="list the files that differ between two result folders")
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+    compare.set_defaults(run=_compare)
+
+    benchmark = commands.add_parser("benchmark", help="time and peak memory of each rule")
+    benchmark.add_argument("results", type=Path, help="a results folder")
+    benchmark.set_defaults(run=_benchmark)
+
+    reference = commands.add_parser("reference", help="write config/README.md anew from the schemas")
+    reference.set_defaults(run=_reference)
+
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except ValueError as error:
+        print(f"livermet: {error}", file=sys.stderr)
+        return 2
+
+
+# Each command imports what it needs: a check of tables should not wait for the imports of the simulator.
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from livermet.simulate import simulate_study
+
+    overrides = {} if options.patients is None else {"n_patients": options.patients}
+    simulate_study(options.out, size=options.size, seed=options.seed, **overrides)
+    print(f"simulated study in {options.out / 'study'}, its truth in {options.out / 'truth'}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from livermet.filecheck import check_files
+    from livermet.files import write_table
+    from livermet.findings import errors, findings_frame, format_findings
+    from livermet.study import load_study
+
+    config = merge_config(load_yaml(DEFAULT_CONFIG), *(load_yaml(path) for path in options.config))
+    study = load_study(config, workdir=Path.cwd())
+    findings = [*study.findings, *check_files(study.data)]
+    print(format_findings(findings))
+    if isinstance(config["results"], str):  # otherwise that is one of the findings
+        path = Path(config["results"]) / "study" / "findings.tsv"
+        write_table(findings_frame(findings), path)
+        print(f"written to {path}")
+    return 1 if errors(findings) else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from livermet.compare import compare_folders
+
+    differences = compare_folders(options.first, options.second)
+    for name, difference in differences:
+        print(f"{difference}\t{name}")
+    print(f"{len(differences)} files differ" if differences else "the results are the same")
+    return 1 if differences else 0
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from livermet.benchmarks import read_benchmarks, summarise_benchmarks
+
+    print(summarise_benchmarks(read_benchmarks(options.results / "benchmarks")).to_string(index=False))
+    return 0
+
+
+def _reference(_: argparse.Namespace) -> int:
+    from livermet.files import write_text
+    from livermet.reference import render_reference
+
+    page = PROJECT / "config" / "README.md"
+    write_text(render_reference(page.read_text(encoding="utf-8"), load_yaml(DEFAULT_CONFIG)), page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""Copy numbers inferred from expression: which epithelial cells are malignant, and which chromosome arms changed in a
+patient.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from importlib.resources import files
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from livermet import keys
+from livermet.integrate import log_normalise
+
+logger = logging.getLogger(__name__)
+
+ARM_COLUMNS = (keys.PATIENT, "arm", "mean_log_ratio", "n_genes", "called", "reason")
+
+
+def chromosome_arms(positions: pd.DataFrame) -> pd.Series:
+    """Arm ("7p") of each gene from its position (hg19), "" where the position is not known or lies in a centromere.
+
+    Parameters
+    ----------
+    positions
+        Genes x (``chromosome``, ``start``, ``end``), base pairs.
+    """
+    with (files("livermet") / "resources" / "centromeres_hg19.tsv").open(encoding="utf-8") as stream:
+        centromeres = pd.read_csv(stream, sep="\t", index_col="chromosome")
+    known = positions["chromosome"].isin(centromeres.index)
+    centre = centromeres.reindex(positions["chromosome"].where(known))
+    middle = (positions["start"].to_numpy(dtype=float) + positions["end"].to_numpy(dtype=float)) / 2
+    side = np.where(middle < centre["start"].to_numpy(), "p", np.where(middle > centre["end"].to_numpy(), "q", ""))
+    name = positions["chromosome"].astype(str).str.removeprefix("chr") + side
+    return name.where(known & (side != ""), "")
+
+
+@dataclass(frozen=True)
+class CopyNumbers:
+    """Outcome of copy-number inference.
+
+    Attributes
+    ----------
+    cells
+        Per cell: ``malignant`` (malignant, normal, ambiguous, not_tested), ``cnv_score``, ``cnv_signal`` (mean
+        squared smoothed log ratio) and ``malignant_probability`` (NaN where not tested).
+    arms
+        patient_id, arm, mean_log_ratio, n_genes, called (gain, loss, neutral, not_tested), reason.
+    """
+
+    cells: pd.DataFrame
+    arms: pd.DataFrame
+
+
+def call_malignant(
+    adata: AnnData,
+    *,
+    candidate: np.ndarray,
+    prior: np.ndarray,
+    reference: np.ndarray,
+    groups: np.ndarray,
+    positions: pd.DataFrame,
+    window: int,
+    step: int,
+    min_reference_cells: int,
+    min_candidate_cells: int,
+    min_genes: int,
+    arm_log_ratio: float,
+    arm_z: float,
+    min_arms: int,
+) -> CopyNumbers:
+    """Tell malignant from normal epithelial cells by inferred copy number, patient by patient.
+
+    infercnvpy (the method of Patel et al. 2014) smooths log ratios along the genome against immune and endothelial
+    cells of the same patient. A cell is scored by its mean squared smoothed ratio and its correlation with the
+    patient's tumour profile; a two-component mixture on the score, with the normal component learnt from cells that
+    can't be malignant and its weight set per group of cells, gives a probability. Below .1 a cell is normal, above .9
+    malignant, between ambiguous.
+
+    Not for fewer than ``min_genes`` genes with a position (an arm would be one or two windows), nor for a patient
+    without enough reference cells: such cells are ``not_tested``, with the reason in ``arms``.
+
+    Parameters
+    ----------
+    adata
+        Cells with integer counts and ``obs["patient_id"]``.
+    candidate
+        Cells that may be malignant: epithelial, not hepatocytes.
+    prior
+        Probability by marker evidence alone that a candidate is malignant; only starts the tumour profile.
+    reference
+        Immune and endothelial cells.
+    groups
+        Group (cluster) of each cell.
+    positions
+        Genes x (chromosome, start, end), from :func:`livermet.genes.gene_positions`.
+    window, step
+        Genes per window and between windows.
+    min_reference_cells, min_candidate_cells
+        Cells that a patient needs on either side.
+    min_genes
+        Genes with a position outside chrX and chrY that are needed.
+    arm_log_ratio, arm_z
+        A called arm differs by at least this natural-log ratio, and by this many standard errors over its genes.
+    min_arms
+        Called arms without which no cell of the patient is malignant: the score alone can't tell a patient's lineage
+        genes from copy number, whole arms can.
+    """
+    patients = adata.obs[keys.PATIENT].astype(str).to_numpy()
+    cells = pd.DataFrame(
+        {keys.MALIGNANT: "not_tested", keys.CNV_SCORE: np.nan, "cnv_signal": np.nan, "malignant_probability": np.nan},
+        index=adata.obs_names,
+    )
+    placed = positions.reindex(adata.var_names)
+    usable = placed["chromosome"].notna().to_numpy() & ~placed["chromosome"].isin(["chrX", "chrY", "chrM"]).to_numpy()
+    arms = chromosome_arms(placed).where(usable, "").to_numpy()
+    tables = []
+    for patient in np.unique(patients):
+        here = patients == patient
+        n_reference, n_candidate = int((here & reference).sum()), int((here & candidate).sum())
+        reason = ""
+        if usable.sum() < min_genes:
+            reason = f"{usable.sum()} genes with a genomic position, {min_genes} needed"
+        elif n_reference < min_reference_cells:
+            reason = f"{n_reference} immune and endothelial cells, {min_reference_cells} needed as reference"
+        elif n_candidate < min_candidate_cells:
+            reason = f"{n_candidate} epithelial cells, {min_candidate_cells} needed"
+        if reason:
+            logger.info("copy number of %s not tested: %s", patient, reason)
+            tables.append(_untested_arms(patient, arms, reason))
+            continue
+        rows = np.flatnonzero(here)
+        ratios = smoothed_ratios(
+            log_normalise(sp.csr_matrix(adata.X[rows])[:, usable]),
+            placed[usable],
+            reference[rows],
+            window=window,
+            step=step,
+        )
+        result = _score_cells(ratios, candidate[rows], prior[rows], reference[rows], groups[rows])
+        malignant = rows[result[keys.MALIGNANT] == "malignant"]
+        if malignant.size < min_candidate_cells:
+            # Too few cells to see whether whole arms changed: what looks malignant stays open.
+            result[keys.MALIGNANT][result[keys.MALIGNANT] == "malignant"] = "ambiguous"
+            profile = _untested_arms(patient, arms, f"{malignant.size} malignant cells, {min_candidate_cells} needed")
+        else:
+            counts = [np.asarray(adata.X[i].sum(axis=0)).ravel() for i in (malignant, np.flatnonzero(here & reference))]
+            profile = arm_profile(*counts, arms, min_log_ratio=arm_log_ratio, min_z=arm_z)
+            profile = profile.assign(**{keys.PATIENT: patient, "reason": ""})
+            if (profile["called"] != "neutral").sum() < min_arms:
+                # Cells of one lineage always resemble their own mean; without changed arms that is no copy number.
+                result[keys.MALIGNANT][candidate[rows]] = "normal"
+                result["malignant_probability"][:] = 0.0
+                profile["reason"] = f"fewer than {min_arms} changed arms: no evidence of malignant cells"
+        tables.append(profile)
+        for column, values in result.items():
+            cells.iloc[rows, cells.columns.get_loc(column)] = values
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(ARM_COLUMNS))
+    logger.info("copy number: %s", cells[keys.MALIGNANT].value_counts().to_dict())
+    return CopyNumbers(cells=cells, arms=table[list(ARM_COLUMNS)])
+
+
+def smoothed_ratios(
+    log_counts: sp.csr_matrix, positions: pd.DataFrame, reference: np.ndarray, *, window: int, step: int
+) -> np.ndarray:
+    """Log ratios against the reference cells, smoothed along the genome; cells x windows (infercnvpy, no noise
+    filter).
+    """
+    from infercnvpy.tl import infercnv
+
+    obs = pd.DataFrame({"role": np.where(reference, "reference", "other")}, index=np.arange(len(reference)).astype(str))
+    adata = AnnData(log_counts, obs=obs, var=positions[["chromosome", "start", "end"]])
+    # infercnvpy draws a progress bar on the standard error stream and has no option against it.
+    with redirect_stderr(StringIO()):
+        _, ratios, _ = infercnv(
+            adata,
+            reference_key="role",
+            reference_cat="reference",
+            window_size=window,
+            step=step,
+            dynamic_threshold=None,
+            n_jobs=1,
+            inplace=False,
+        )
+    return ratios.toarray()
+
+
+def _score_cells(
+    ratios: np.ndarray, candidate: np.ndarray, prior: np.ndarray, reference: np.ndarray, groups: np.ndarray
+) -> dict[str, np.ndarray]:
+    signal = (ratios**2).mean(axis=1)
+    normal = ~candidate
+    weight = np.where(candidate, prior, 0.0)
+    for _ in range(3):
+        if weight.sum() < 1:
+            score = np.zeros(len(ratios))
+            probability = np.zeros(len(ratios))
+            break
+        tumour = (weight[:, None] * ratios).sum(axis=0) / weight.sum() - ratios[normal].mean(axis=0)
+        score = _correlation(ratios - ratios[normal].mean(axis=0), tumour) * np.sqrt(signal / np.median(signal[normal]))
+        probability = mixture_probability(score, candidate, groups)
+        weight = np.where(candidate, probability, 0.0)
+    call = np.where(probability > 0.9, "malignant", np.where(probability < 0.1, "normal", "ambiguous"))
+    return {
+        keys.CNV_SCORE: score,
+        "cnv_signal": signal,
+        "malignant_probability": np.where(candidate, probability, 0.0),
+        keys.MALIGNANT: np.where(candidate, call, "normal").astype(object),
+    }
+
+
+def _correlation(rows: np.ndarray, profile: np.ndarray) -> np.ndarray:
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    profile = profile - profile.mean()
+    scale = np.sqrt((rows**2).sum(axis=1) * (profile**2).sum())
+    return np.divide(rows @ profile, scale, out=np.zeros(len(rows)), where=scale > 0)
+
+
+def mixture_probability(
+    score: np.ndarray, candidate: np.ndarray, groups: np.ndarray, *, n_iterations: int = 50
+) -> np.ndarray:
+    """Probability that a candidate belongs to the upper of two normal components of a score.
+
+    The lower component is fixed: mean and spread of the cells that are no candidates. The upper one and the share of
+    malignant cells in each group of candidates are fitted by expectation maximisation. An upper component less than
+    two spreads above the lower one is no evidence of a second population: probabilities are then halfway at most.
+
+    Parameters
+    ----------
+    score
+        One value per cell.
+    candidate
+        Cells that may belong to the upper component.
+    groups
+        Group of each cell.
+    n_iterations
+        Steps of the algorithm.
+    """
+    low_mean = np.median(score[~candidate])
+    low_sd = max(1.4826 * np.median(np.abs(score[~candidate] - low_mean)), 1e-6)
+    values = score[candidate]
+    code = pd.factorize(groups[candidate])[0]
+    high_mean, high_sd = np.quantile(values, 0.75), max(values.std(), low_sd)
+    share = np.full(code.max(initial=0) + 1, 0.5)
+    low = np.exp(-0.5 * ((values - low_mean) / low_sd) ** 2) / low_sd
+    for _ in range(n_iterations):
+        high = np.exp(-0.5 * ((values - high_mean) / high_sd) ** 2) / high_sd
+        # Beyond its own mean a cell is more, not less, tumour-like; below the normal mean more normal.
+        high = np.where(values > high_mean, np.maximum(high, low * 1e3), high)
+        low_here = np.where(values < low_mean, np.maximum(low, high * 1e3), low)
+        upper = share[code] * high
+        p = upper / np.maximum(upper + (1 - share[code]) * low_here, 1e-300)
+        high_mean = (p * values).sum() / max(p.sum(), 1e-9)
+        high_sd = max(np.sqrt((p * (values - high_mean) ** 2).sum() / max(p.sum(), 1e-9)), 0.5 * low_sd)
+        # Two cells of prior weight keep the share of a small group away from zero and one.
+        share = (np.bincount(code, weights=p) + 1) / (np.bincount(code) + 2)
+    if high_mean < low_mean + 2 * low_sd:
+        p = np.minimum(p, 0.5)
+    result = np.zeros(len(score))
+    result[candidate] = p
+    return result
+
+
+def arm_profile(
+    tumour: np.ndarray, reference: np.ndarray, arms: np.ndarray, *, min_log_ratio: float, min_z: float
+) -> pd.DataFrame:
+    """Copy-number change of each chromosome arm from summed counts of malignant and reference cells.
+
+    Per gene the natural-log ratio of its shares; per arm the mean over genes after trimming 10 % at each end, which
+    keeps lineage genes from passing as copy number; the median arm is taken as neutral.
+
+    Parameters
+    ----------
+    tumour, reference
+        Summed counts per gene.
+    arms
+        Arm of each gene, "" for none.
+    min_log_ratio, min_z
+        Smallest absolute value, and smallest ratio to its standard error, of a called arm.
+
+    Returns
+    -------
+    DataFrame with arm, mean_log_ratio, n_genes and called ("gain", "loss", "neutral"); arms of at
+    least 15 well-counted genes.
+    """
+    from scipy.stats import trim_mean
+
+    seen = (tumour + reference >= 20) & (arms != "")
+    ratio = np.log((tumour + 0.5) / tumour.sum()) - np.log((reference + 0.5) / reference.sum())
+    rows = []
+    for arm in dict.fromkeys(arms[seen]):
+        values = ratio[seen & (arms == arm)]
+        if values.size >= 15:
+            rows.append((arm, trim_mean(values, 0.1), values.std(ddof=1) / np.sqrt(values.size), values.size))
+    table = pd.DataFrame(rows, columns=["arm", "mean_log_ratio", "error", "n_genes"])
+    table["mean_log_ratio"] -= table["mean_log_ratio"].median()
+    z = table["mean_log_ratio"] / table["error"]
+    clear = (table["mean_log_ratio"].abs() >= min_log_ratio) & (z.abs() >= min_z)
+    table["called"] = np.where(clear, np.where(z > 0, "gain", "loss"), "neutral")
+    return table.drop(columns="error")
+
+
+def _untested_arms(patient: str, arms: np.ndarray, reason: str) -> pd.DataFrame:
+    names, n_genes = np.unique(arms[arms != ""], return_counts=True)
+    table = pd.DataFrame({keys.PATIENT: patient, "arm": names, "mean_log_ratio": np.nan, "n_genes": n_genes})
+    return table.assign(called="not_tested", reason=reason)

@@ -1,0 +1,331 @@
+"""Features of patients: from cells, spots, interactions and blood to one long table, the patient being the unit.
+
+Counts of one patient at one timepoint, in one tissue and with one modality are summed over libraries before fractions
+are taken, so that lesions and libraries are never replicates, and modalities are never pooled. Each builder returns two
+tables: the features (``FEATURE_COLUMNS``) and what was left out (``LEFT_OUT_COLUMNS``), with the reason.
+
+Families:
+
+- ``composition_compartment``, ``composition_type``: of all captured cells; ``unknown`` and doubtful labels are parts of
+  their own
+- ``composition_within_<compartment>``: types among the cells of one compartment
+- ``malignant_state``: ``score_<state>`` is the mean score, ``fraction_<state>`` the share of malignant cells
+- ``niche``: share of spots
+- ``zone``: log2 ratio of a type's abundance, margin to core
+- ``interaction``: strength of ``sender|receiver|ligand|receptor``
+- ``blood``: value before treatment
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from livermet import keys
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+
+STRATUM = [keys.PATIENT, keys.TIMEPOINT, keys.TISSUE, keys.MODALITY]
+FEATURE_COLUMNS = [*STRATUM, "family", "feature", "value", "unit", "n_cells", "source"]
+LEFT_OUT_COLUMNS = [*STRATUM, "family", "feature", "reason"]
+WITHIN = "composition_within_"
+BLOOD = "blood"
+BLOOD_TIMEPOINT = "T0_pre"
+BASELINE_DAYS = (-28, 0)  # days from the start of treatment
+LOG2_ANALYTES = ("ca199", "cea")
+ZONE_PSEUDOCOUNT = 0.5  # spots
+
+# Canonical unit first; the others are the same unit by another name, never a conversion.
+UNITS = {
+    "ca199": ("U/mL", "kU/L"),
+    "cea": ("ug/L", "µg/L", "μg/L", "ng/mL"),
+    "crp": ("mg/L",),
+    "albumin": ("g/L",),
+    "bilirubin": ("umol/L", "µmol/L", "μmol/L"),
+    "neutrophils": ("10^9/L", "10⁹/L", "10e9/L", "1e9/L"),
+    "lymphocytes": ("10^9/L", "10⁹/L", "10e9/L", "1e9/L"),
+    "platelets": ("10^9/L", "10⁹/L", "10e9/L", "1e9/L"),
+    "alp": ("U/L",),
+    "ldh": ("U/L",),
+    "kras_vaf": ("fraction",),
+}
+
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+
+
+def combine(parts: Iterable[Tables]) -> Tables:
+    """One table of all features and one of all that was left out, each in a fixed order.
+
+    Raises
+    ------
+    ValueError
+        When a feature of a patient stands twice: a patient would count as two.
+    """
+    parts = list(parts)
+    features = pd.concat([_typed(part[0]) for part in parts], ignore_index=True)
+    left_out = pd.concat([part[1].reindex(columns=LEFT_OUT_COLUMNS) for part in parts], ignore_index=True)
+    identity = [*STRATUM, "family", "feature"]
+    twice = features.duplicated(identity)
+    if twice.any():
+        first = ", ".join(features.loc[twice, identity].iloc[0])
+        raise ValueError(f"features: {first}: stands twice; expected one value per patient and feature")
+    logger.info("%d feature values of %d patients", len(features), features[keys.PATIENT].nunique())
+    for reason, n in left_out["reason"].value_counts().items():
+        logger.info("left out: %d x %s", n, reason)
+    return features.sort_values(identity, ignore_index=True), left_out.sort_values(identity, ignore_index=True)
+
+
+def with_library_fields(table: pd.DataFrame, libraries: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """A table with ``library_id``, completed by patient, timepoint, tissue and modality of each library."""
+    fields = pd.DataFrame([dict(row) for row in libraries], columns=[keys.LIBRARY, *STRATUM], dtype=object)
+    kept = [column for column in table.columns if column not in STRATUM]
+    table = table[kept].astype({keys.LIBRARY: object})
+    return table.merge(fields, on=keys.LIBRARY, how="inner", validate="many_to_one")
+
+
+def section_spots(section: AnnData) -> pd.DataFrame:
+    """Spots of one section with library_id, zone, and a column of abundance fractions per type."""
+    types = [str(name) for name in section.uns[keys.ABUNDANCE_TYPES]]
+    abundance = pd.DataFrame(np.asarray(section.obsm[keys.ABUNDANCE], float), index=section.obs_names, columns=types)
+    return section.obs[[keys.LIBRARY, keys.ZONE]].astype(str).join(abundance).reset_index(drop=True)
+
+
+def stack_sections(sections: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Spots of all sections; a type that one section's reference lacked has abundance 0 there."""
+    empty = pd.DataFrame({keys.LIBRARY: [], keys.ZONE: []}, dtype=object)
+    return pd.concat([table for table in sections if len(table)] or [empty], ignore_index=True).fillna(0.0)
+
+
+def composition_features(obs: pd.DataFrame) -> Tables:
+    """Shares of compartments, of types, and of types within their compartment, among the captured cells.
+
+    Parameters
+    ----------
+    obs
+        One row per kept cell, with patient, timepoint, tissue, modality, compartment and cell_type.
+
+    Returns
+    -------
+    Features and left-out rows. Every type seen anywhere in the scope has a value, 0 included, for each patient; within
+    a compartment this holds for patients with at least one cell of it, the others being left out.
+    """
+    obs = _text(obs, [*STRATUM, keys.COMPARTMENT, keys.CELL_TYPE])
+    source = "cells.h5ad"
+    parts = [
+        _fractions(_count(obs, keys.COMPARTMENT), family="composition_compartment", source=source),
+        _fractions(_count(obs, keys.CELL_TYPE), family="composition_type", source=source),
+    ]
+    everyone = _count(obs, keys.COMPARTMENT).index
+    for compartment, cells in obs.groupby(keys.COMPARTMENT, sort=True):
+        if compartment == keys.UNKNOWN or cells[keys.CELL_TYPE].nunique() < 2:
+            continue
+        counts = _count(cells, keys.CELL_TYPE).reindex(everyone, fill_value=0)
+        parts.append(_fractions(counts, family=f"{WITHIN}{compartment}", source=source))
+    return combine(parts)
+
+
+def malignant_state_features(obs: pd.DataFrame, *, states: Sequence[str], min_cells: int) -> Tables:
+    """Mean score of each state, and share of cells in it, among a patient's malignant cells.
+
+    Parameters
+    ----------
+    obs
+        As for :func:`composition_features`, with ``malignant``, ``cell_state`` and a column ``score_<state>`` for each
+        state.
+    states
+        States of malignant cells; those without a score column are skipped.
+    min_cells
+        Patients with fewer malignant cells are left out.
+    """
+    family, source = "malignant_state", "cells.h5ad"
+    scores = {state: f"score_{state}" for state in states if f"score_{state}" in obs}
+    everyone = _count(_text(obs, STRATUM), keys.PATIENT).index
+    cells = obs[obs[keys.MALIGNANT].astype(str) == "malignant"]
+    cells = _text(cells, [*STRATUM, keys.CELL_STATE])
+    totals = cells.groupby(STRATUM, sort=True).size().reindex(everyone, fill_value=0)
+    enough = totals[totals >= min_cells]
+    reason = f"fewer than {min_cells} malignant cells"
+    left_out = [_left_out(stratum, family, reason) for stratum in totals.index.difference(enough.index)]
+    means = cells.groupby(STRATUM, sort=True)[list(scores.values())].mean().reindex(enough.index)
+    features = [_long(means, enough, family=family, unit="score", source=source)]
+    counts = _count(cells, keys.CELL_STATE).reindex(columns=list(scores), fill_value=0).reindex(enough.index)
+    shares = counts.div(enough, axis=0).add_prefix("fraction_")
+    features.append(_long(shares, enough, family=family, unit="fraction", source=source))
+    return pd.concat(features, ignore_index=True), pd.DataFrame(left_out, columns=LEFT_OUT_COLUMNS)
+
+
+def niche_features(spots: pd.DataFrame) -> Tables:
+    """Share of a patient's spots in each niche, over all sections of one timepoint, tissue and modality.
+
+    Parameters
+    ----------
+    spots
+        One row per spot: patient, timepoint, tissue, modality, niche.
+    """
+    spots = _text(spots, [*STRATUM, keys.NICHE])
+    return _fractions(_count(spots, keys.NICHE), family="niche", source="niche_labels.parquet")
+
+
+def zone_features(spots: pd.DataFrame, *, min_spots: int) -> Tables:
+    """Log2 ratio of each type's mean abundance in the margin to that in the core of the tumour.
+
+    Abundances are summed over the patient's sections that have enough spots in both zones, and half a spot, spread
+    evenly over the types, is added to each zone, so that an absent type has a finite ratio.
+
+    Parameters
+    ----------
+    spots
+        One row per spot: library_id, patient, timepoint, tissue, modality, zone, and one column of abundance fractions
+        per type.
+    min_spots
+        A section with fewer spots in margin or core is left out.
+    """
+    family = "zone"
+    types = [name for name in spots.columns if name not in (keys.LIBRARY, keys.ZONE, *STRATUM)]
+    spots = _text(spots, [*STRATUM, keys.LIBRARY, keys.ZONE])
+    rows, left_out = [], []
+    for stratum, group in spots.groupby(STRATUM, sort=True):
+        sizes = pd.crosstab(group[keys.LIBRARY], group[keys.ZONE])
+        sizes = sizes.reindex(columns=["margin", "core"], fill_value=0)
+        usable = sizes.index[(sizes >= min_spots).all(axis=1)]
+        left_out += [
+            _left_out(stratum, family, f"section {library}: fewer than {min_spots} spots in margin or core")
+            for library in sizes.index.difference(usable)
+        ]
+        if usable.empty:
+            continue
+        group = group[group[keys.LIBRARY].isin(usable)]
+        zones = {zone: group.loc[group[keys.ZONE] == zone, types] for zone in ("margin", "core")}
+        logs = {
+            zone: np.log2((table.sum() + ZONE_PSEUDOCOUNT / len(types)) / (len(table) + ZONE_PSEUDOCOUNT))
+            for zone, table in zones.items()
+        }
+        ratio = (logs["margin"] - logs["core"]).to_frame().T
+        ratio.index = pd.MultiIndex.from_tuples([stratum], names=STRATUM)
+        n_spots = pd.Series(sum(len(table) for table in zones.values()), index=ratio.index)
+        rows.append(_long(ratio, n_spots, family=family, unit="log2_ratio", source="zones.h5ad"))
+    features = pd.concat([_empty_features(), *rows], ignore_index=True)
+    return features, pd.DataFrame(left_out, columns=LEFT_OUT_COLUMNS)
+
+
+def interaction_features(interactions: pd.DataFrame) -> Tables:
+    """Strength of each ligand-receptor interaction per patient.
+
+    A pair that was looked for among enough cells and not detected has strength 0: leaving it out would drop just those
+    patients in whom it is absent. Pairs with too few cells, or whose genes were not measured, are left out.
+
+    Parameters
+    ----------
+    interactions
+        ``interactions.tsv``.
+    """
+    names = interactions[["sender", "receiver", "ligand", "receptor"]].astype(str)
+    known = interactions["status"].isin(["scored", "not_detected"])
+    table = interactions[STRATUM].assign(
+        family="interaction",
+        feature=names["sender"] + "|" + names["receiver"] + "|" + names["ligand"] + "|" + names["receptor"],
+        value=interactions["magnitude"].where(interactions["status"] == "scored", 0.0),
+        unit="magnitude",
+        n_cells=interactions[["n_sender", "n_receiver"]].min(axis=1),
+        source="interactions.tsv",
+        reason=interactions["status"].map({"too_few_cells": "too few cells", "not_in_resource": "not in the resource"}),
+    )
+    return _typed(table[known]), table.loc[~known, LEFT_OUT_COLUMNS]
+
+
+def blood_features(blood: pd.DataFrame, treatment: pd.DataFrame) -> Tables:
+    """Baseline of each analyte: the last value in the 28 days up to the start of treatment.
+
+    Without a row in the treatment table, days count from enrolment. CA19-9 and CEA are on the log2 scale. Left out of
+    the window, with the reason: censored values, those in a unit other than the canonical one (for analytes without
+    one: in several units), and zeros of analytes that are logged.
+
+    Parameters
+    ----------
+    blood, treatment
+        The study tables.
+    """
+    table = blood.assign(value=pd.to_numeric(blood["value"]), timepoint=BLOOD_TIMEPOINT, tissue=BLOOD, modality=BLOOD)
+    table["feature"] = table["analyte"].astype(str)
+    starts = treatment.groupby(keys.PATIENT)["start_day"].min()
+    table["day"] = table["day"].astype(float) - table[keys.PATIENT].map(starts).astype(float).fillna(0.0)
+    first, last = BASELINE_DAYS
+    table = table[table["day"].between(first, last)].sort_values([keys.PATIENT, "feature", "day"], kind="stable")
+
+    units = table.groupby("feature")["unit"].unique()
+    table["family"], table["reason"] = BLOOD, ""
+    canonical = table["feature"].map(lambda name: UNITS.get(name, tuple(units[name]) if len(units[name]) == 1 else ()))
+    wrong = [unit not in allowed for unit, allowed in zip(table["unit"], canonical, strict=True)]
+    expected = [allowed[0] if allowed else "one unit throughout" for allowed in canonical]
+    flaws = {
+        "value missing": table["value"].isna(),
+        "censored value": table["censor"].fillna("").isin(["<", ">"]) if "censor" in table else False,
+        "zero or negative, no logarithm": table["feature"].isin(LOG2_ANALYTES) & (table["value"] <= 0),
+    }
+    table["reason"] = [
+        f"unit {unit!r}, expected {want}" if bad else ""
+        for unit, want, bad in zip(table["unit"], expected, wrong, strict=True)
+    ]
+    for reason, flaw in flaws.items():
+        table["reason"] = table["reason"].mask(flaw & (table["reason"] == ""), reason)
+    usable = table[table["reason"] == ""].drop_duplicates([keys.PATIENT, "feature"], keep="last")
+    logged = usable["feature"].isin(LOG2_ANALYTES)
+    names = usable["feature"].map({name: spellings[0] for name, spellings in UNITS.items()}).fillna(usable["unit"])
+    features = usable.assign(
+        value=np.where(logged, np.log2(usable["value"].where(logged, 1.0)), usable["value"]),
+        unit=np.where(logged, "log2 " + names, names),
+        n_cells=0,
+        source="blood.tsv",
+    )
+    return _typed(features), table.loc[table["reason"] != "", LEFT_OUT_COLUMNS]
+
+
+def _text(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns as plain text: categories would add empty groups of labels that the scope doesn't hold."""
+    return table.astype(dict.fromkeys(columns, str))
+
+
+def _count(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows per stratum and value of a column, with explicit zeros."""
+    if table.empty:
+        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * len(STRATUM), names=STRATUM))
+    return pd.crosstab([table[name] for name in STRATUM], table[column])
+
+
+def _fractions(counts: pd.DataFrame, *, family: str, source: str) -> Tables:
+    totals = counts.sum(axis=1)
+    some = totals[totals > 0]
+    left_out = [_left_out(stratum, family, "no cells") for stratum in totals.index.difference(some.index)]
+    shares = counts.loc[some.index].div(some, axis=0)
+    features = _long(shares, some, family=family, unit="fraction", source=source)
+    return features, pd.DataFrame(left_out, columns=LEFT_OUT_COLUMNS)
+
+
+def _long(values: pd.DataFrame, n_cells: pd.Series, *, family: str, unit: str, source: str) -> pd.DataFrame:
+    """Strata x features to one row per value."""
+    if values.empty:
+        return _empty_features()
+    table = values.melt(var_name="feature", ignore_index=False).reset_index()
+    table["n_cells"] = n_cells.loc[pd.MultiIndex.from_frame(table[STRATUM])].to_numpy()
+    return _typed(table.assign(family=family, unit=unit, source=source))
+
+
+def _left_out(stratum: tuple[str, ...], family: str, reason: str) -> list[str]:
+    """A row for a whole family of a stratum, hence without a feature's name."""
+    return [*stratum, family, "", reason]
+
+
+def _empty_features() -> pd.DataFrame:
+    return _typed(pd.DataFrame(columns=FEATURE_COLUMNS))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    text = {column: object for column in FEATURE_COLUMNS if column not in ("value", "n_cells")}
+    return table[FEATURE_COLUMNS].astype({**text, "value": float, "n_cells": "int64"}).reset_index(drop=True)

@@ -1,0 +1,216 @@
+"""The page of one library: what a reader must know of it first, its metrics beside those of the others, its figures."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from livermet.captions import caption_params, render_caption
+from livermet.keys import CELL_MODALITIES
+from livermet.pages import Embedded, embed, is_finite, significant, template
+
+logger = logging.getLogger(__name__)
+
+ALTERNATIVES = {"library_qc": "Quality of each cell or spot of", "section": "Panels of section"}
+# What each metric of a library means, how it is written, and which values are the worrying ones.
+METRICS = {
+    "median_counts": ("Median counts", "counts per cell or spot", "number", "low"),
+    "median_genes": ("Median genes", "genes detected per cell or spot", "number", "low"),
+    "median_pct_mito": ("Median mitochondrial", "of the counts", "percent", "high"),
+    "doublet_rate": ("Doublets called", "of the cells that were otherwise fine", "share", "high"),
+}
+
+
+@dataclass(frozen=True)
+class LibraryInputs:
+    """All that the page of one library is made of.
+
+    Attributes
+    ----------
+    scope, simulated
+        Name of the scope, and whether the data were made by a program.
+    row
+        What the study tables say of the library: ids, modality, batch, timepoint, tissue and so on.
+    status
+        The library's ``status.json``.
+    siblings
+        ``status.json`` of all libraries of the scope, for comparison.
+    figures
+        PNG bytes by name: ``library_qc``, and ``section`` for a section, in the order of the page.
+    captions, params
+        Caption sources by the same names, and the sections of the config that they use.
+    types
+        Name and number (cells) or mean fraction (sections) of each cell type found.
+    order
+        Ids of the scope's libraries in the order of the pages.
+    """
+
+    scope: str
+    simulated: bool
+    row: Mapping[str, Any]
+    status: Mapping[str, Any]
+    siblings: Sequence[Mapping[str, Any]]
+    figures: Mapping[str, bytes]
+    captions: Mapping[str, str]
+    params: Mapping[str, Any]
+    types: Mapping[str, float]
+    order: Sequence[str]
+
+
+def count_types(cell_types: Iterable[str]) -> dict[str, float]:
+    """Cells of each type."""
+    return dict(Counter(cell_types))
+
+
+def mean_abundances(abundance: pd.DataFrame) -> dict[str, float]:
+    """Mean abundance of each type over the spots of a section, from the long table of abundances."""
+    return abundance.groupby("cell_type", observed=True, sort=True)["abundance"].mean().to_dict()
+
+
+def library_page(inputs: LibraryInputs) -> str:
+    """HTML of the page of one library."""
+    library = inputs.row["library_id"]
+    order = list(inputs.order)
+    at = order.index(library)
+    status = inputs.status
+    removed = [(reason, int(n)) for reason, n in status["removed"].items() if n]
+    contents = [
+        ("alerts", "Alerts"),
+        ("metrics", "Key metrics"),
+        ("removed", "What was removed"),
+        ("figures", "Figures"),
+        ("types", "Types found"),
+    ]
+    html = template("library").render(
+        page_title=f"Library {library}",
+        scope=inputs.scope,
+        simulated=inputs.simulated,
+        descriptive=False,
+        contents=contents,
+        library=library,
+        row=inputs.row,
+        status=status,
+        unit="cells" if status["modality"] in CELL_MODALITIES else "spots",
+        notes=status["notes"],
+        alerts=library_alerts(status, inputs.siblings),
+        metrics=_metrics(status, inputs.siblings),
+        ambient_source=status["metrics"].get("ambient_source", "none"),
+        waterfall=_waterfall(int(status["n_in"]), removed, int(status["n_out"])),
+        figures=_figures(inputs),
+        types=_types(inputs.types, spatial=status["modality"] not in CELL_MODALITIES),
+        previous=order[at - 1] if at else "",
+        following=order[at + 1] if at + 1 < len(order) else "",
+        position=at + 1,
+        total=len(order),
+    )
+    logger.info("page of library %s: %.2f MB", library, len(html.encode()) / 1e6)
+    return html
+
+
+def library_alerts(status: Mapping[str, Any], siblings: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What a reader must know of a library first.
+
+    Returns
+    -------
+    (tone, text) pairs, tone being "bad", "warn" or "ok". A metric is flagged if it lies more than three scaled median
+    absolute deviations beyond the median of the scope's passed libraries of the same modality, on its worrying side;
+    fewer than five such libraries are no yardstick.
+    """
+    unit = "cells" if status["modality"] in CELL_MODALITIES else "spots"
+    n_in, n_out = int(status["n_in"]), int(status["n_out"])
+    alerts = []
+    if status["status"] != "ok":
+        alerts.append(("bad", f"This library is {status['status']}: {status['reason']}. No result uses it."))
+    elif n_in and n_out / n_in < 0.5:
+        alerts.append(("warn", f"Only {n_out:,} of {n_in:,} {unit} ({100 * n_out / n_in:.0f} %) were kept."))
+    if status["status"] == "ok":
+        for name, (title, _, form, worry) in METRICS.items():
+            value, others = status["metrics"].get(name), _sibling_values(name, status["modality"], siblings)
+            if not is_finite(value) or len(others) < 5:
+                continue
+            middle = statistics.median(others)
+            spread = 1.4826 * statistics.median(abs(other - middle) for other in others)
+            distance = (value - middle) if worry == "high" else (middle - value)
+            if spread > 0 and distance > 3 * spread:
+                beside = f"the median of {len(others)} libraries is {_written(middle, form)}"
+                alerts.append(("warn", f"{title}: {_written(value, form)}; {beside}."))
+        if unit == "cells" and status["metrics"].get("ambient_source", "none") == "none":
+            alerts.append(
+                ("warn", "No ambient profile could be estimated: a little of an abundant gene may be ambient RNA.")
+            )
+    return alerts or [("ok", f"Nothing unusual: {n_out:,} of {n_in:,} {unit} were kept.")]
+
+
+def _figures(inputs: LibraryInputs) -> list[Embedded]:
+    library = inputs.row["library_id"]
+    offered, wildcards = caption_params(inputs.params), {"scope": inputs.scope, "library": library}
+    return [
+        embed(
+            png,
+            caption=render_caption(inputs.captions[name], params=offered, wildcards=wildcards, name=name),
+            alt=f"{ALTERNATIVES[name]} {library}, described in the caption below",
+        )
+        for name, png in inputs.figures.items()
+    ]
+
+
+def _metrics(status: Mapping[str, Any], siblings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Key metrics beside those of the other libraries of the same modality."""
+    rows = []
+    for name, (title, unit, form, _) in METRICS.items():
+        value = status["metrics"].get(name)
+        if not is_finite(value):
+            continue
+        others = _sibling_values(name, status["modality"], siblings)
+        low, high = min([*others, value]), max([*others, value])
+        span = (high - low) or 1.0
+        rows.append(
+            {
+                "title": title,
+                "unit": unit,
+                "here_text": _written(value, form),
+                "n": len(others),
+                "median_text": _written(statistics.median(others), form) if others else "–",
+                "dots": [round(4 + 192 * (other - low) / span, 1) for other in sorted(others)],
+                "at": round(4 + 192 * (value - low) / span, 1),
+            }
+        )
+    return rows
+
+
+def _written(value: float, form: str) -> str:
+    """A metric as people read it."""
+    if form == "number":
+        return significant(value)
+    return f"{value if form == 'percent' else 100 * value:.1f} %"
+
+
+def _sibling_values(name: str, modality: str, siblings: Sequence[Mapping[str, Any]]) -> list[float]:
+    passed = [s for s in siblings if s["modality"] == modality and s["status"] == "ok"]
+    return [float(s["metrics"][name]) for s in passed if is_finite(s["metrics"].get(name))]
+
+
+def _waterfall(n_in: int, removed: Sequence[tuple[str, int]], n_out: int) -> list[dict[str, Any]]:
+    """Steps from read to kept, each with its bar's start and length in percent of what was read."""
+    left, rows = n_in, [{"name": "read", "n": n_in, "start": 0.0, "width": 100.0 if n_in else 0.0, "lost": False}]
+    for reason, n in removed:
+        left -= n
+        rows.append({"name": reason, "n": n, "start": 100 * left / n_in, "width": 100 * n / n_in, "lost": True})
+    rows.append({"name": "kept", "n": n_out, "start": 0.0, "width": 100 * n_out / n_in if n_in else 0.0, "lost": False})
+    return rows
+
+
+def _types(types: Mapping[str, float], *, spatial: bool) -> list[dict[str, Any]]:
+    total = sum(types.values()) or 1.0
+    order = sorted(types.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        {"name": name, "n": None if spatial else int(n), "share": n / total, "width": 100 * n / total}
+        for name, n in order
+        if n > 0
+    ]

@@ -1,0 +1,1 @@
+"""Figures of the workflow: data frames in, matplotlib figures out."""

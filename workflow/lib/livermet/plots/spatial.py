@@ -1,0 +1,378 @@
+"""Figures of sections: one section at a glance, niches, neighbourhoods, distance profiles, zones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from livermet import keys
+from livermet.plots.style import ACCENT, INK, LIGHT, ZONE_COLOURS, colours, message_figure, new_figure
+from livermet.section import NO_NICHE, Section
+
+BAR_UM = 500.0
+
+
+def plot_section(section: AnnData, *, title: str, niche_names: dict[str, str], n_types: int) -> Figure:
+    """One section: image with the tumour's outline, signed distance, zones, niches, and its most abundant types.
+
+    Parameters
+    ----------
+    section
+        A labelled section (``spatial.h5ad``).
+    niche_names
+        Name of each niche label.
+    n_types
+        Number of types shown, the most abundant ones on average; malignant cells and hepatocytes are always there.
+    """
+    if section.n_obs == 0:
+        reason = section.uns.get(keys.META, {}).get("reason") or "no spot was kept"
+        return message_figure(f"{title}: nothing to show, {reason}.")
+    meta = section.uns[keys.META]
+    types = [str(name) for name in section.uns[keys.ABUNDANCE_TYPES]]
+    abundance = pd.DataFrame(np.asarray(section.obsm[keys.ABUNDANCE]), columns=types)
+    order = abundance.mean().sort_values(ascending=False, kind="stable").index
+    first = [name for name in (keys.MALIGNANT_TYPE, keys.HEPATOCYTE) if name in types]
+    shown = (
+        (first + [name for name in order if name not in first])[:n_types] if abundance.notna().any(axis=None) else []
+    )
+    n_columns = 4
+    n_rows = int(np.ceil(len(shown) / n_columns))
+    extent = np.ptp(np.asarray(section.obsm[keys.SPATIAL]), axis=0) + [2, 5] * np.full(2, _pitch(meta))
+    height = float(np.clip(2.3 * extent[1] / extent[0], 1.0, 4.0)) + 0.3
+    top_height = max(height, 1.7)
+    figure = new_figure(width=12.5, height=0.35 + top_height + n_rows * height)
+    # Two parts, so that the long legends above leave no gap below.
+    parts = figure.subfigures(1 + bool(shown), 1, height_ratios=[top_height, n_rows * height][: 1 + bool(shown)])
+    parts = np.atleast_1d(parts)
+    top = parts[0].subplots(1, n_columns)
+    patient = section.obs[keys.PATIENT].iloc[0]
+    figure.suptitle(f"{title}, patient {patient}, {section.n_obs} spots", fontsize=10, weight="bold")
+
+    _image(top[0], section, meta)
+    distance = section.obs[keys.SIGNED_DISTANCE].to_numpy(dtype=float)
+    if np.isnan(distance).all():
+        _words(top[1], f"no tumour-liver border:\n{meta['border_reason']}")
+        top[1].set_title("Signed distance")
+    else:
+        limit = np.nanpercentile(np.abs(distance), 98)
+        spots = _spots(top[1], section, meta, values=distance, cmap="RdBu", limits=(-limit, limit))
+        _colourbar(top[1], spots, "um, negative in tumour")
+        top[1].set_title("Signed distance")
+    zones = section.obs[keys.ZONE].astype(str)
+    _categories(top[2], section, meta, zones, ZONE_COLOURS, {name: name.replace("_", " ") for name in ZONE_COLOURS})
+    top[2].set_title("Zones")
+    niches = section.obs[keys.NICHE].astype(str)
+    palette = niche_colours(niche_names)
+    _categories(top[3], section, meta, niches, palette, {n: _label(n, niche_names) for n in palette})
+    top[3].set_title("Niches")
+    if shown:
+        below = parts[1].subplots(n_rows, n_columns, squeeze=False)
+        for ax, name in zip(below.ravel(), shown, strict=False):
+            values = abundance[name].to_numpy(dtype=float)
+            limit = max(float(np.nanpercentile(values, 99)), 0.02)
+            spots = _spots(ax, section, meta, values=values, cmap="magma_r", limits=(0, limit))
+            _colourbar(ax, spots, "fraction of cells")
+            ax.set_title(name)
+        for ax in below.ravel()[len(shown) :]:
+            ax.remove()
+    return figure
+
+
+def niche_colours(names: dict[str, str]) -> dict[str, str]:
+    """Colour per niche label, the same in all figures of a scope."""
+    return colours(sorted(names)) | {NO_NICHE: LIGHT}
+
+
+def _label(niche: str, names: dict[str, str]) -> str:
+    if niche == NO_NICHE:
+        return "no niche"
+    parts = names[niche].split(" + ")
+    return f"{niche} {' + '.join(parts[:2])}{' ...' if len(parts) > 2 else ''}"
+
+
+def _pitch(meta: dict) -> float:
+    pitch = float(meta["pitch_um"])
+    return pitch if np.isfinite(pitch) else 100.0
+
+
+def _frame(ax: Axes, section: AnnData, meta: dict) -> None:
+    """Same limits, equal aspect, y down, no ticks, and a scale bar below the tissue."""
+    xy = np.asarray(section.obsm[keys.SPATIAL])
+    pitch = _pitch(meta)
+    low, high = xy.min(axis=0) - pitch, xy.max(axis=0) + pitch
+    ax.set(xlim=(low[0], high[0]), ylim=(high[1] + 2.2 * pitch, low[1]), aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    y = high[1] + 0.5 * pitch
+    ax.plot([low[0] + pitch, low[0] + pitch + BAR_UM], [y, y], color=INK, lw=2, solid_capstyle="butt")
+    ax.text(low[0] + 1.6 * pitch + BAR_UM, y, f"{BAR_UM:.0f} um", va="center", fontsize=6)
+
+
+def _spots(
+    ax: Axes, section: AnnData, meta: dict, *, values=None, cmap=None, limits=None, facecolors=None
+) -> EllipseCollection:
+    """Spots as circles in tissue units, so that they keep their size against the tissue whatever the figure's."""
+    xy = np.asarray(section.obsm[keys.SPATIAL])
+    size = np.full(len(xy), 0.95 * _pitch(meta))
+    spots = EllipseCollection(
+        size, size, np.zeros(len(xy)), units="xy", offsets=xy, offset_transform=ax.transData, facecolors=facecolors
+    )
+    if values is not None:
+        spots.set(array=np.ma.masked_invalid(values), cmap=cmap, clim=limits)
+    ax.add_collection(spots)
+    _frame(ax, section, meta)
+    return spots
+
+
+def _colourbar(ax: Axes, spots: EllipseCollection, label: str) -> None:
+    """A colour bar as tall as the tissue, whatever room the layout leaves."""
+    bar = ax.figure.colorbar(spots, cax=ax.inset_axes([1.01, 0.1, 0.03, 0.8]))
+    bar.set_label(label, fontsize=6)
+    bar.ax.tick_params(labelsize=6)
+    bar.outline.set_visible(False)
+
+
+def _categories(
+    ax: Axes, section: AnnData, meta: dict, values: pd.Series, palette: dict[str, str], labels: dict[str, str]
+) -> None:
+    _spots(ax, section, meta, facecolors=[palette[name] for name in values])
+    present = [name for name in palette if (values == name).any()]
+    handles = [Patch(color=palette[name], label=labels[name]) for name in present]
+    ax.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        fontsize=5.5,
+        handlelength=0.8,
+        handleheight=0.8,
+        borderaxespad=0,
+        labelspacing=0.3,
+    )
+
+
+def _image(ax: Axes, section: AnnData, meta: dict) -> None:
+    """The stained image if there is one, else the spots; the outline of the tumour on it."""
+    library = str(section.obs[keys.LIBRARY].iloc[0])
+    slot = section.uns.get(keys.SPATIAL, {}).get(library, {})
+    image = slot.get("images", {}).get("lowres")
+    tumour = section.obs[keys.TUMOUR].to_numpy(dtype=bool)
+    if image is None:
+        _spots(ax, section, meta, facecolors=["#d9b8b8" if spot else "#dddddd" for spot in tumour])
+        ax.set_title("Tumour mask (no image)")
+    else:
+        per_um = float(slot["scalefactors"]["tissue_lowres_scalef"])
+        ax.imshow(image, extent=(0, image.shape[1] / per_um, image.shape[0] / per_um, 0), interpolation="bilinear")
+        _frame(ax, section, meta)
+        ax.set_title("Image, tumour outlined")
+    if tumour.any() and not tumour.all():
+        _outline(ax, section, tumour)
+
+
+def _outline(ax: Axes, section: AnnData, tumour: np.ndarray) -> None:
+    """Border of the tumour mask: the sides that tumour spots share with other spots, drawn across each edge."""
+    edges = section.obsp[keys.SPATIAL_GRAPH].tocoo()
+    crossing = tumour[edges.row] & ~tumour[edges.col]
+    xy = np.asarray(section.obsm[keys.SPATIAL], dtype=float)
+    start, end = xy[edges.row[crossing]], xy[edges.col[crossing]]
+    middle, along = (start + end) / 2, (end - start)
+    # On a hexagonal grid the side that two cells share is their distance / sqrt(3) long.
+    across = np.column_stack([-along[:, 1], along[:, 0]]) / np.sqrt(3) / 2
+    segments = np.stack([middle - across, middle + across, np.full_like(middle, np.nan)], axis=1).reshape(-1, 2)
+    ax.plot(*segments.T, color=ACCENT, lw=1.3)
+
+
+def _words(ax: Axes, text: str) -> None:
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, color="#555555", wrap=True, transform=ax.transAxes)
+
+
+def plot_niches(niches: pd.DataFrame, labels: pd.DataFrame, patients: dict[str, str]) -> Figure:
+    """Composition of each niche against all spots, and how often it stands in each section.
+
+    patients: patient of each section (library id to patient id).
+    """
+    if niches.empty:
+        return message_figure("No niches: the scope has no section, or too few spots with abundances.")
+    summary = niches.drop_duplicates("niche").set_index("niche")
+    ratio = niches.pivot_table(index="niche", columns="cell_type", values="enrichment", sort=False).loc[summary.index]
+    mean = niches.pivot_table(index="niche", columns="cell_type", values="mean_abundance", sort=False).loc[ratio.index]
+    figure = new_figure(width=11.5, height=1.9 + 0.32 * len(ratio) + 1.2)
+    left, right = figure.subplots(1, 2, width_ratios=[2.6, 1])
+    limit = max(1.0, float(np.abs(ratio.to_numpy()).max()))
+    heat = left.imshow(ratio.to_numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    for i, j in np.argwhere(mean.to_numpy() >= 0.1):
+        dark = abs(ratio.iloc[i, j]) > 0.6 * limit
+        left.text(
+            j, i, f"{mean.iloc[i, j]:.0%}", ha="center", va="center", fontsize=5.5, color="white" if dark else INK
+        )
+    left.set_xticks(range(ratio.shape[1]), ratio.columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=6.5)
+    rows = [
+        f"{n}  {row['name']}\n{row['n_spots']} spots, {row['n_patients']} patients" for n, row in summary.iterrows()
+    ]
+    left.set_yticks(range(len(rows)), rows, fontsize=6.5)
+    left.set_title("Cell types in each niche (numbers: mean share of 10 % or more)")
+    left.spines[:].set_visible(False)
+    bar = figure.colorbar(heat, ax=left, shrink=0.8, pad=0.01, aspect=25)
+    bar.set_label("log2 share against all spots", fontsize=7)
+    bar.outline.set_visible(False)
+    shares = labels.assign(patient=labels["library_id"].map(patients))
+    shares = pd.crosstab(shares["library_id"], shares["niche"], normalize="index")
+    palette = niche_colours(summary["name"].to_dict())
+    start = np.zeros(len(shares))
+    for niche in [*summary.index, NO_NICHE]:
+        width = shares.get(niche, pd.Series(0.0, index=shares.index)).to_numpy()
+        if width.any():
+            right.barh(range(len(shares)), width, left=start, color=palette[niche], height=0.8, label=niche)
+        start = start + width
+    right.set_yticks(range(len(shares)), shares.index, fontsize=6)
+    right.invert_yaxis()
+    right.set(xlim=(0, 1), xlabel="share of spots", title=f"Niches per section (n = {len(shares)})")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=0.8, fontsize=6)
+    return figure
+
+
+def plot_stability(stability: pd.DataFrame, *, min_ari: float) -> Figure:
+    """Agreement of repeated clusterings for each number of niches; the chosen one is filled."""
+    if stability.empty:
+        return message_figure("No niches: the scope has no section, or too few spots with abundances.")
+    figure = new_figure(width=5, height=3)
+    ax = figure.subplots()
+    ax.errorbar(stability["k"], stability["ari_mean"], yerr=stability["ari_sd"], color=INK, lw=1, capsize=2)
+    for chosen, group in stability.groupby("chosen"):
+        face = ACCENT if chosen else "white"
+        ax.scatter(group["k"], group["ari_mean"], s=36, color=face, edgecolor=INK, zorder=3)
+    ax.axhline(min_ari, color="#888888", lw=0.8, ls="--")
+    ax.text(stability["k"].min(), min_ari - 0.02, f"wanted: {min_ari:g}", ha="left", va="top", fontsize=7)
+    k = int(stability.loc[stability["chosen"] == 1, "k"].iloc[0])
+    ax.set(xlabel="number of niches", ylabel="adjusted Rand index", ylim=(0, 1.03), title=f"{k} niches chosen")
+    ax.set_xticks(stability["k"])
+    return figure
+
+
+def plot_neighbourhood(neighbourhood: pd.DataFrame, *, min_spots: int) -> Figure:
+    """Median z over patients for each pair of types, and in how many patients it could be computed.
+
+    Sections without border are left out here, since their null is the weaker one; of several sections of a patient
+    the mean is taken first.
+    """
+    used = neighbourhood[(neighbourhood["null"] == "distance_bins") & neighbourhood["z"].notna()]
+    if used.empty:
+        return message_figure(
+            f"No neighbourhood statistics: no section has a tumour-liver border and {min_spots} spots with abundances."
+        )
+    patients = used.groupby(["type_a", "type_b", "patient_id"], sort=False)["z"].mean()
+    pair = patients.groupby(level=[0, 1], sort=False).agg(["median", "size"])
+    types = list(dict.fromkeys([*used["type_a"], *used["type_b"]]))
+    median = pd.DataFrame(np.nan, index=types, columns=types)
+    number = pd.DataFrame(0, index=types, columns=types)
+    for (a, b), row in pair.iterrows():
+        median.loc[a, b] = median.loc[b, a] = row["median"]
+        number.loc[a, b] = number.loc[b, a] = int(row["size"])
+    side = max(5.0, 0.27 * len(types) + 2.5)
+    figure = new_figure(width=side + 1, height=side)
+    ax = figure.subplots()
+    limit = max(3.0, float(np.nanmax(np.abs(median.to_numpy()))))
+    heat = ax.imshow(median.to_numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    most = int(number.to_numpy().max())
+    for i, j in np.argwhere((number.to_numpy() < most) & (number.to_numpy() > 0)):
+        ax.text(j, i, str(number.iloc[i, j]), ha="center", va="center", fontsize=5)
+    ax.set_xticks(range(len(types)), types, rotation=60, ha="right", rotation_mode="anchor", fontsize=6.5)
+    ax.set_yticks(range(len(types)), types, fontsize=6.5)
+    ax.spines[:].set_visible(False)
+    bar = figure.colorbar(heat, ax=ax, shrink=0.7, pad=0.01, aspect=25)
+    bar.set_label("median z over patients", fontsize=7)
+    bar.outline.set_visible(False)
+    note = f"Neighbours beyond distance (n = {most} patients"
+    ax.set_title(note + (", fewer where a number stands)" if (number.to_numpy() < most).any() else ")"))
+    return figure
+
+
+def plot_distance_profiles(sections: Sequence[Section], *, bin_um: float, min_spots: int, n_types: int) -> Figure:
+    """Mean abundance against the signed distance to the border: a thin line per patient, their mean thick.
+
+    Bins with fewer than ``min_spots`` spots of a patient are not drawn for that patient; the mean needs two patients.
+    """
+    spots = [
+        section.abundance.assign(patient=section.patient_id, bin=np.floor(section.distance / bin_um))
+        for section in sections
+        if len(section.barcodes) and not np.isnan(section.distance).all()
+    ]
+    if not spots:
+        return message_figure("No distance profiles: no section has a tumour-liver border.")
+    table = pd.concat(spots, ignore_index=True)
+    types = [name for name in table.columns if name not in ("patient", "bin")]
+    types = list(table[types].mean().sort_values(ascending=False, kind="stable").index[:n_types])
+    grouped = table.groupby(["patient", "bin"])
+    mean = grouped[types].mean()[grouped.size() >= min_spots]
+    if mean.empty:
+        return message_figure(f"No distance profiles: no patient has {min_spots} spots in any bin of {bin_um:g} um.")
+    n_columns = 4
+    n_rows = int(np.ceil(len(types) / n_columns))
+    figure = new_figure(width=11, height=0.5 + 1.9 * n_rows)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
+    palette = colours(types)
+    n_patients = mean.index.get_level_values("patient").nunique()
+    for ax, name in zip(axes.ravel(), types, strict=False):
+        lines = mean[name].reset_index().pivot_table(index="bin", columns="patient", values=name)
+        place = (lines.index.to_numpy() + 0.5) * bin_um
+        ax.plot(place, lines.to_numpy(), color=palette[name], lw=0.6, alpha=0.5)
+        both = lines[lines.notna().sum(axis=1) >= 2]
+        ax.plot((both.index.to_numpy() + 0.5) * bin_um, both.mean(axis=1), color=palette[name], lw=2.2)
+        ax.axvline(0, color=INK, lw=0.8, ls=":")
+        ax.set_title(name)
+        ax.set_ylim(bottom=0)
+    for ax in axes.ravel()[len(types) :]:
+        ax.remove()
+    figure.supxlabel("signed distance to the border (um; tumour is negative)", fontsize=8)
+    figure.supylabel("mean fraction of cells", fontsize=8)
+    figure.suptitle(f"Cell types across the border, n = {n_patients} patients", fontsize=9)
+    return figure
+
+
+def plot_zones(sections: Sequence[Section]) -> Figure:
+    """Mean composition of each zone, the mean being taken over patients; and the spots of each zone per section."""
+    rows = [
+        section.abundance.assign(patient=section.patient_id, zone=section.zone)[section.zone != "none"]
+        for section in sections
+    ]
+    rows = [table for table in rows if len(table)]
+    if not rows:
+        return message_figure("No zones: no section has a tumour-liver border.")
+    table = pd.concat(rows, ignore_index=True).fillna(0.0)
+    per_patient = table.groupby(["patient", "zone"]).mean(numeric_only=True)
+    mean = per_patient.groupby(level="zone").mean()
+    patients = per_patient.groupby(level="zone").size()
+    zones = [zone for zone in keys.ZONES if zone in mean.index]
+    order = mean.mean().sort_values(ascending=False, kind="stable").index
+    palette = colours(order)
+    figure = new_figure(width=10, height=4.4)
+    left, right = figure.subplots(1, 2)
+    base = np.zeros(len(zones))
+    for name in order:
+        height = mean.loc[zones, name].to_numpy()
+        left.bar(range(len(zones)), height, bottom=base, color=palette[name], width=0.8, label=name)
+        base = base + height
+    names = [f"{zone.replace('_', ' ')}\nn = {patients[zone]}" for zone in zones]
+    left.set_xticks(range(len(zones)), names)
+    left.set(ylabel="mean fraction of cells", ylim=(0, 1), title="Composition by zone (n: patients)")
+    left.legend(loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=6, handlelength=0.8, labelspacing=0.25)
+    counts = pd.DataFrame({s.library_id: pd.Series(s.zone).value_counts() for s in sections if len(s.zone)}).T
+    counts = counts.reindex(columns=list(keys.ZONES)).fillna(0)
+    start = np.zeros(len(counts))
+    for zone in keys.ZONES:
+        width = counts[zone].to_numpy()
+        if width.any():
+            label = zone.replace("_", " ")
+            right.barh(range(len(counts)), width, left=start, color=ZONE_COLOURS[zone], height=0.8, label=label)
+        start = start + width
+    right.set_yticks(range(len(counts)), counts.index, fontsize=6.5)
+    right.invert_yaxis()
+    right.set(xlabel="spots", title="Zones per section")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=6, handlelength=0.8)
+    return figure

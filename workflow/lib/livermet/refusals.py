@@ -1,0 +1,136 @@
+"""Refusals: the reason, in words, why a design can't carry a comparison, and what would lift it.
+
+One function per code of the list of refusals; each returns "" where it doesn't fire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from livermet import statistics
+
+COHORT = "cohort"
+RESPONSE_BY_IMAGING = ("disease_control", "objective_response", "sld_change")
+# Tissue of these timepoints exists only for patients whose disease was controlled.
+AFTER_SELECTION = ("T2_preop", "T3_resection", "T4_postop", "T5_relapse")
+
+
+def refuse_uncounted(*, scope: str, look: int | None, planned_looks: int) -> str:
+    """R19: response is tested in the cohort only, and only in looks that were planned and counted."""
+    if scope != COHORT:
+        return (
+            f"scope {scope} is one batch: testing each accruing batch gives a hit by chance in one of five studies, so "
+            f"a batch is described and response is tested in the cohort. Lifted by scope: cohort"
+        )
+    if look is None or not 1 <= look <= planned_looks:
+        return (
+            f"look {look} at the unblinded data is not among the {planned_looks} planned one(s), so no alpha is left "
+            f"for it. Lifted by declaring look and planned_looks under response before unblinding"
+        )
+    return ""
+
+
+def refuse_undefined(label: str, numbers: np.ndarray) -> str:
+    """R06: the label has no value for any patient, or the same one for all."""
+    if not len(numbers):
+        return f"label {label} has no value for any patient. Lifted by the table that it is derived from"
+    if len(np.unique(numbers)) < 2:
+        return (
+            f"all {len(numbers)} patients with label {label} have the same value, so there is nothing to "
+            f"compare. Lifted by patients of the other class"
+        )
+    return ""
+
+
+def refuse_mixed(*, timepoints: Sequence[str], tissues: Sequence[str]) -> str:
+    """R04: timepoints or tissues must not be mixed in one comparison."""
+    mixed = [
+        f"{len(names)} {what}" for what, names in (("timepoints", timepoints), ("tissues", tissues)) if len(names) > 1
+    ]
+    if not mixed:
+        return ""
+    return (
+        f"{' and '.join(mixed)} are selected ({', '.join([*timepoints, *tissues])}): who has which of them depends on "
+        f"the course of disease, so a difference could not be told from response. Lifted by choosing one of each under "
+        f"response"
+    )
+
+
+def refuse_resection(label: str, *, timepoints: Sequence[str]) -> str:
+    """R17: response by imaging can't be compared in tissue that only patients with controlled disease have."""
+    late = [timepoint for timepoint in timepoints if timepoint in AFTER_SELECTION]
+    if not late or not (label in RESPONSE_BY_IMAGING or label.startswith("recist")):
+        return ""
+    return (
+        f"tissue at {', '.join(late)} exists only for patients whose disease was controlled, since the others are not "
+        f"operated on: response by imaging ({label}) can't be compared in it. Lifted by timepoints: [T0_pre]"
+    )
+
+
+def refuse_small_arms(n_ref: int, n_alt: int, *, minimum: int, binary: bool) -> str:
+    """R01: too few patients in a class (in all, for a label without classes: twice as many are needed)."""
+    if binary and min(n_ref, n_alt) < minimum:
+        return (
+            f"{n_alt} patient(s) with and {n_ref} without the label; at least {minimum} of each are needed. "
+            f"Lifted by more patients with this measurement and a label"
+        )
+    if not binary and n_ref < 2 * minimum:
+        return (
+            f"{n_ref} patient(s) have this measurement and a label; at least {2 * minimum} are needed. Lifted by more"
+        )
+    return ""
+
+
+def refuse_unattainable(smallest: float, *, alpha: float) -> str:
+    """R02: even the most extreme arrangement of the labels could not reach alpha."""
+    if smallest <= alpha:
+        return ""
+    return (
+        f"the smallest p that this design can give is {smallest:.2g}, above alpha = {alpha:.2g}: no result could "
+        f"count. Lifted by more patients, or by centres that hold both classes"
+    )
+
+
+def refuse_confounded(values: np.ndarray, centre: np.ndarray, factors: Mapping[str, np.ndarray]) -> str:
+    """R05: the label can't be told from the centre, or from batch, chemistry or sampling method.
+
+    For centres: no label within centres (the design is rank deficient), fewer than two centres with both classes, less
+    than half of the patients in such centres, or more than 70 % of the label's variance between centres. Where all
+    patients come from one centre there is nothing to be confounded with. For the further factors, whose levels may be
+    many: no level holds both classes, while a level has at least three patients in the mean.
+
+    Parameters
+    ----------
+    values
+        The label, one number per patient.
+    centre
+        Centre of each patient.
+    factors
+        Further factors by name, each with one value per patient.
+    """
+    reasons = []
+    levels = np.unique(centre)
+    if len(levels) > 1:
+        both = [level for level in levels if len(np.unique(values[centre == level])) > 1]
+        share = float(np.isin(centre, both).mean())
+        explained = statistics.explained_by_strata(values, centre)
+        if not both:
+            reasons.append(f"no centre of {len(levels)} holds both classes")
+        elif len(both) < 2:
+            reasons.append(f"only centre {both[0]} of {len(levels)} holds both classes")
+        elif share < 0.5:
+            reasons.append(f"only {share:.0%} of the patients are in centres that hold both classes")
+        elif explained > 0.7:
+            reasons.append(f"centre explains {explained:.0%} of the label")
+    for name, levels_of in factors.items():
+        levels = np.unique(levels_of)
+        pure = all(len(np.unique(values[levels_of == level])) < 2 for level in levels)
+        if pure and 2 <= len(levels) <= len(values) / 3:
+            reasons.append(f"no level of {name} holds both classes")
+    if not reasons:
+        return ""
+    return (
+        f"{'; '.join(reasons)}: response can't be told from it. Lifted by patients of both classes from the same place"
+    )

@@ -1,0 +1,490 @@
+"""The pages that people open: one report per scope, one page per library, and an index.
+
+Each page is one file that works offline: styles, script and figures are inside it, and its content security policy
+forbids everything else. All text is escaped by the templates. Pages hold no time, no machine and no path, so that equal
+runs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+from pandas.api.types import is_numeric_dtype
+
+from livermet.captions import caption_params, render_caption
+from livermet.pages import Embedded, embed, is_finite, template
+from livermet.plots.style import COMPARTMENT_COLOURS, colours
+from livermet.report_data import (
+    CELL_MODALITIES,
+    CLINICAL,
+    PatientRow,
+    association_order,
+    interaction_summary,
+    label_overview,
+    library_table,
+    matrix_columns,
+    neighbourhood_summary,
+    patient_flow,
+    patient_matrix,
+    patients_in,
+    reason_summary,
+    refusal_summary,
+    select_label,
+    value_words,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_THUMBNAIL_WIDTH = 760
+MAX_ROWS = 400
+PRIVATE_KEYS = ("study", "results", "batches", "trial", "scope")
+FILE_KEYS = ("panel",)
+EXCLUDED_COLUMNS = ("value",)
+
+SCOPE_TABLES = (
+    ("status.tsv", "each library of the scope: ok or excluded, and why"),
+    ("features.parquet", "one row per patient and feature"),
+    ("features_left_out.tsv", "values that are missing from it, and why"),
+    ("associations.tsv", "features against response, tested or refused"),
+    ("response_filtered.tsv", "which features can be tested, whatever the label"),
+    ("verdict.json", "what may be said, and what not"),
+    ("clustering.tsv", "resolutions tried"),
+    ("markers.tsv", "genes that mark each group of cells"),
+    ("niches.tsv", "niches and their composition"),
+    ("niche_stability.tsv", "how well niches repeat, by their number"),
+    ("neighbourhood.tsv", "neighbours beside the distance-stratified null"),
+    ("interactions.tsv", "ligand-receptor scores per patient"),
+)
+STUDY_TABLES = (
+    ("../study/findings.tsv", "findings on the study tables"),
+    ("../study/labels.tsv", "response labels per patient with their reason"),
+)
+
+CONTENTS = (
+    ("verdict", "Verdict"),
+    ("flow", "Patients"),
+    ("data", "Data per patient"),
+    ("libraries", "Libraries"),
+    ("qc", "Quality"),
+    ("cells", "Cells"),
+    ("composition", "Composition"),
+    ("malignancy", "Malignancy"),
+    ("sections", "Sections"),
+    ("niches", "Niches"),
+    ("neighbourhood", "Neighbourhood"),
+    ("interactions", "Interactions"),
+    ("response", "Response"),
+    ("methods", "Methods"),
+    ("inputs", "Inputs and versions"),
+    ("glossary", "Glossary"),
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """A table as the template shows it."""
+
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    omitted: str = ""
+
+
+@dataclass(frozen=True)
+class CohortInputs:
+    """All that the report of a scope is made of.
+
+    Attributes
+    ----------
+    scope, title, simulated
+        Name of the scope, heading, and whether the data were made by a program.
+    tables
+        ``patients``, ``samples``, ``libraries`` and the tables named in ``report_data.CLINICAL`` (checked study
+        tables); ``labels``, ``findings``, ``status``, ``clustering``, ``niches``, ``niche_stability``,
+        ``neighbourhood``, ``interactions``, ``features``,
+        ``features_left_out``, ``associations``, ``response_filtered``. An empty table is one with no rows.
+    verdict
+        What the response step states in words.
+    figures
+        PNG bytes by the figure's name.
+    sections
+        PNG bytes of the section panels by library.
+    captions, drawn
+        Caption sources by figure name (``section`` for the section panels), and what captions may use beside the
+        config: params of the rules that drew the figures.
+    params
+        The config as it ran.
+    run
+        The run record, of which the page uses ``inputs``, ``tables``, ``versions``, ``seed`` and ``overlays`` alone:
+        the rest may differ between equal runs.
+    """
+
+    scope: str
+    title: str
+    simulated: bool
+    tables: Mapping[str, pd.DataFrame]
+    verdict: Mapping[str, Any]
+    figures: Mapping[str, bytes]
+    sections: Mapping[str, bytes]
+    captions: Mapping[str, str]
+    drawn: Mapping[str, Any]
+    params: Mapping[str, Any]
+    run: Mapping[str, Any]
+
+
+def cohort_page(inputs: CohortInputs) -> str:
+    """HTML of the report of a scope.
+
+    Raises
+    ------
+    ValueError
+        If a caption cannot be rendered.
+    """
+    tables = inputs.tables
+    response = inputs.params["response"]
+    place = {"timepoints": response["timepoints"], "tissues": response["tissues"]}
+    libraries = library_table(tables["libraries"], tables["samples"], tables["status"])
+    labels = select_label(tables["labels"], response["primary_label"])
+    features = tables["features"]
+    groups = _modality_groups(libraries)
+    flows = {
+        name: patient_flow(
+            patients=tables["patients"],
+            samples=tables["samples"],
+            libraries=libraries,
+            labels=labels,
+            modalities=modalities,
+            **place,
+        )
+        for name, modalities in groups.items()
+    }
+    columns = matrix_columns(libraries)
+    matrix = patient_matrix(
+        patients=tables["patients"],
+        libraries=libraries,
+        columns=columns,
+        labels=labels,
+        features=features,
+        clinical={name: patients_in(tables[name], tables["samples"]) for name in CLINICAL if name in tables},
+        **place,
+    )
+    here = libraries[
+        libraries["timepoint"].isin(place["timepoints"])
+        & libraries["tissue"].isin(place["tissues"])
+        & (libraries["status"] == "ok")
+    ]
+    analysed = {name: set(here.loc[here["modality"].isin(kinds), "patient_id"]) for name, kinds in groups.items()}
+    interactions, interaction_statuses = interaction_summary(tables["interactions"], top=60)
+    associations = association_order(tables["associations"], limit=MAX_ROWS)
+    status = tables["status"]
+    params = _public(inputs.params)
+    html = template("cohort").render(
+        page_title=inputs.title,
+        title=inputs.title,
+        scope=inputs.scope,
+        simulated=inputs.simulated,
+        descriptive=inputs.scope != "cohort",
+        contents=CONTENTS,
+        verdict=inputs.verdict,
+        primary_label=response["primary_label"],
+        per_class=_per_class(inputs.verdict, tables["labels"]),
+        timepoints=place["timepoints"],
+        tissues=place["tissues"],
+        flows=flows,
+        lost_patients=any(step.lost for steps in flows.values() for step in steps),
+        label_table=_view(label_overview(tables["labels"], analysed)),
+        findings=_findings(tables["findings"]),
+        columns=columns,
+        column_groups=_groups(columns),
+        clinical_names=CLINICAL,
+        matrix=[(row, _parts(row.composition), _polarity(row)) for row in matrix],
+        matrix_legend=_legend(matrix),
+        status=_records(status),
+        status_counts=status["status"].value_counts().sort_index().to_dict(),
+        modality_counts=status["modality"].value_counts().sort_index().to_dict(),
+        cells_in=int(status.loc[status["modality"].isin(CELL_MODALITIES), "n_in"].sum()),
+        cells_out=int(status.loc[status["modality"].isin(CELL_MODALITIES), "n_out"].sum()),
+        spots_in=int(status.loc[~status["modality"].isin(CELL_MODALITIES), "n_in"].sum()),
+        spots_out=int(status.loc[~status["modality"].isin(CELL_MODALITIES), "n_out"].sum()),
+        n_patients=len(tables["patients"]),
+        n_cell_patients=status.loc[
+            status["modality"].isin(CELL_MODALITIES) & (status["status"] == "ok"), "patient_id"
+        ].nunique(),
+        n_section_patients=status.loc[
+            ~status["modality"].isin(CELL_MODALITIES) & (status["status"] == "ok"), "patient_id"
+        ].nunique(),
+        figure_of=_figures(inputs, params),
+        sections_caption=_sections_caption(inputs, params),
+        sections=_sections(inputs, status),
+        clustering=_view(tables["clustering"]),
+        niches=_niches(tables["niches"]),
+        niche_stability=_view(tables["niche_stability"]),
+        neighbourhood=_view(neighbourhood_summary(tables["neighbourhood"], top=40)),
+        n_neighbourhood=len(tables["neighbourhood"]),
+        interactions=_view(interactions),
+        interaction_statuses=interaction_statuses,
+        associations=_associations(associations),
+        n_associations=len(tables["associations"]),
+        n_tested=int((tables["associations"]["status"] == "tested").sum()),
+        left_out=_view(reason_summary(tables["features_left_out"], by=["family", "reason"])),
+        filtered=_view(reason_summary(tables["response_filtered"], by=["modality", "family", "reason"])),
+        refusals=_view(refusal_summary(tables["associations"])),
+        params=_flat_params(params),
+        p=params,
+        run=inputs.run,
+        overlays=[(batch, _words(_public(overlay))) for batch, overlay in sorted(inputs.run["overlays"].items())],
+        input_files=_input_files(inputs.run),
+    )
+    logger.info("cohort page of scope %s: %.2f MB", inputs.scope, len(html.encode()) / 1e6)
+    return html
+
+
+def index_files(libraries: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """What a scope's folder holds for people, as (path relative to it, what it is), by heading.
+
+    Parameters
+    ----------
+    libraries
+        ``library_id``, ``patient_id`` and ``modality`` of each library of the scope.
+    """
+    ids = [(row["library_id"], f"{row['modality']}, patient {row['patient_id']}") for row in libraries]
+    spatial = [row["library_id"] for row in libraries if row["modality"] not in CELL_MODALITIES]
+    return {
+        "Read": [("report.html", "the report: verdict, patients, figures, methods")],
+        "Libraries": [(f"pages/{library}.html", what) for library, what in ids],
+        "Tables": list(SCOPE_TABLES) + list(STUDY_TABLES),
+        "Objects": [
+            ("cells.h5ad", "all cells of the scope with types, states and malignant calls"),
+            *((f"sections/{library}/spatial.h5ad", "section with zones and niches") for library in spatial),
+            *((f"sections/{library}/abundance.parquet", "abundance of types per spot") for library in spatial),
+        ],
+        "Provenance": [("run.json", "inputs with checksums, config, versions, seeds, machine, time")],
+    }
+
+
+def index_page(*, title: str, scope: str, simulated: bool, files: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """HTML of the plain index: headings, each with (relative path, what it is).
+
+    Raises
+    ------
+    ValueError
+        If a path is absolute: the folder must work wherever it is copied to.
+    """
+    for path in (path for group in files.values() for path, _ in group):
+        if path.startswith("/") or ":" in path:
+            raise ValueError(f"index: {path!r} is not relative; give paths as seen from the scope's folder")
+    return template("index").render(
+        page_title=title,
+        title=title,
+        scope=scope,
+        simulated=simulated,
+        descriptive=scope != "cohort",
+        contents=[(f"part{i}", name) for i, name in enumerate(files)],
+        files=files,
+    )
+
+
+def _figures(inputs: CohortInputs, params: Mapping[str, Any]) -> dict[str, Embedded]:
+    offered = caption_params(params) | dict(inputs.drawn)
+    return {
+        name: embed(
+            png,
+            caption=render_caption(inputs.captions[name], params=offered, wildcards={"scope": inputs.scope}, name=name),
+            alt=f"Figure: {name.replace('_', ' ')}, described in the caption below",
+        )
+        for name, png in sorted(inputs.figures.items())
+    }
+
+
+def _sections(inputs: CohortInputs, status: pd.DataFrame) -> list[tuple[dict[str, Any], Embedded]]:
+    rows = {row["library_id"]: row for row in status.to_dict(orient="records")}
+    return [
+        (
+            rows[library],
+            embed(png, caption=Markup(""), alt=f"Panels of section {library}", max_width=MAX_THUMBNAIL_WIDTH),
+        )
+        for library, png in sorted(inputs.sections.items())
+        if rows[library]["status"] == "ok"
+    ]
+
+
+def _sections_caption(inputs: CohortInputs, params: Mapping[str, Any]) -> Markup:
+    """The caption that all section panels share; empty if there are none."""
+    if not inputs.sections:
+        return Markup("")
+    wildcards = {"scope": inputs.scope, "library": "each section"}
+    return render_caption(
+        inputs.captions["section"],
+        params=caption_params(params) | dict(inputs.drawn),
+        wildcards=wildcards,
+        name="section",
+    )
+
+
+def _modality_groups(libraries: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Cells and sections, where the study has them; a study without libraries has the patients alone."""
+    present = set(libraries["modality"])
+    spatial = tuple(sorted(present - set(CELL_MODALITIES)))
+    groups = {"cells": tuple(m for m in CELL_MODALITIES if m in present), "sections": spatial}
+    return {name: kinds for name, kinds in groups.items() if kinds}
+
+
+def _per_class(verdict: Mapping[str, Any], labels: pd.DataFrame) -> list[tuple[str, int]]:
+    """Patients per class of the primary label, classes in words."""
+    kinds = labels.loc[labels["label"] == verdict["label"], "kind"]
+    kind = kinds.iloc[0] if len(kinds) else "binary"
+    return [(value_words(verdict["label"], kind, value), n) for value, n in verdict["numbers"]["per_class"].items()]
+
+
+def _groups(columns: Sequence[Any]) -> list[tuple[str, int]]:
+    """Header groups of the matrix: timepoint and how many columns it spans."""
+    groups: list[list[Any]] = []
+    for column in columns:
+        if groups and groups[-1][0] == column.timepoint:
+            groups[-1][1] += 1
+        else:
+            groups.append([column.timepoint, 1])
+    return [(name, n) for name, n in groups]
+
+
+def _parts(composition: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Rectangles of a composition bar on a scale of 100."""
+    order = list(COMPARTMENT_COLOURS)
+    tint = colours([*order, *(name for name, _ in composition)])
+    parts, start = [], 0.0
+    for name, share in sorted(
+        composition, key=lambda part: (order.index(part[0]) if part[0] in order else 99, part[0])
+    ):
+        width = 100 * share
+        parts.append(
+            {"name": name, "share": share, "start": round(start, 2), "width": round(width, 2), "colour": tint[name]}
+        )
+        start += width
+    return parts
+
+
+def _legend(matrix: Sequence[PatientRow]) -> list[tuple[str, str]]:
+    used = {name for row in matrix for name, _ in row.composition}
+    order = [*COMPARTMENT_COLOURS, *sorted(used - set(COMPARTMENT_COLOURS))]
+    tint = colours(order)
+    return [(name, tint[name]) for name in order if name in used]
+
+
+def _polarity(row: PatientRow) -> float | None:
+    return None if row.classical is None or row.basal is None else row.basal - row.classical
+
+
+def _findings(findings: pd.DataFrame) -> list[dict[str, Any]]:
+    """Findings without the value that was found: it may hold what must not spread."""
+    order = {"error": 0, "exclusion": 1, "warning": 2}
+    rows = _records(findings.drop(columns=list(EXCLUDED_COLUMNS)))
+    return sorted(rows, key=lambda row: order.get(str(row["severity"]), 3))
+
+
+def _niches(niches: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row per niche with the types that are most enriched in it."""
+    rows = []
+    for niche, group in niches.groupby("niche", sort=True):
+        top = group.sort_values(["enrichment", "cell_type"], ascending=[False, True], kind="stable").head(5)
+        rows.append(
+            {
+                "niche": niche,
+                "name": group["name"].iloc[0],
+                "n_spots": int(group["n_spots"].iloc[0]),
+                "n_patients": int(group["n_patients"].iloc[0]),
+                "types": [
+                    (r["cell_type"], r["enrichment"], r["mean_abundance"]) for r in top.to_dict(orient="records")
+                ],
+            }
+        )
+    return rows
+
+
+def _associations(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with the place of effect and interval on a common scale per kind of effect."""
+    rows = _records(table)
+    reach: dict[str, float] = {}
+    for row in rows:
+        ends = [abs(row[key]) for key in ("ci_low", "ci_high", "effect") if is_finite(row[key])]
+        if ends:
+            reach[row["effect_kind"]] = max(reach.get(row["effect_kind"], 0.0), *ends)
+    for row in rows:
+        row["glyph"] = _glyph(row, reach.get(row["effect_kind"], 0.0))
+    return rows
+
+
+def _glyph(row: Mapping[str, Any], reach: float) -> dict[str, float] | None:
+    """Interval on an axis from 0 to 100 with zero at 50."""
+    if not reach or not all(is_finite(row[key]) for key in ("ci_low", "ci_high", "effect")):
+        return None
+    place = {
+        name: round(50 + 46 * row[key] / reach, 1)
+        for name, key in (("low", "ci_low"), ("high", "ci_high"), ("at", "effect"))
+    }
+    return place
+
+
+def _view(table: pd.DataFrame) -> View:
+    rows = tuple(tuple(row.values()) for row in _records(table.head(MAX_ROWS)))
+    omitted = f"The first {MAX_ROWS} of {len(table)} rows; all are in the table file." if len(table) > MAX_ROWS else ""
+    return View(
+        columns=tuple(str(name).replace("_", " ") for name in table.columns),
+        numeric=tuple(map(is_numeric_dtype, table.dtypes)),
+        rows=rows,
+        omitted=omitted,
+    )
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts of plain values, None where missing."""
+    return table.astype(object).where(table.notna(), None).to_dict(orient="records")
+
+
+def _public(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without its paths: those of the study are left out, files within a section keep their name alone."""
+    return {
+        key: {name: PurePath(str(item)).name if name in FILE_KEYS else item for name, item in value.items()}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in params.items()
+        if key not in PRIVATE_KEYS
+    }
+
+
+def _flat_params(params: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Sections of the config as (key, value) pairs; single values come under "general"."""
+    flat: dict[str, list[tuple[str, str]]] = {}
+    for section, values in params.items():
+        if isinstance(values, Mapping):
+            pairs = [(str(key), _words(value)) for key, value in values.items()]
+            flat[section] = pairs
+        else:
+            flat.setdefault("general", []).append((section, _words(values)))
+    return {key: pairs for key, pairs in flat.items() if pairs}
+
+
+def _words(value: Any) -> str:
+    if value is None or value == "" or value == [] or value == {}:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} = {_words(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(f"({_words(item)})" if isinstance(item, Mapping) else _words(item) for item in value)
+    return str(value)
+
+
+def _input_files(run: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
+    """(library, file, bytes, sha256)"""
+    return [
+        (library, file["name"], int(file["bytes"]), file["sha256"])
+        for library, entry in sorted(run["inputs"].items())
+        for file in entry["files"]
+    ]

@@ -1,0 +1,438 @@
+"""What the report shows about patients and libraries, reckoned from the small result tables.
+
+Tables in, plain values out: no HTML here, and no per-cell data.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from livermet.keys import CELL_MODALITIES
+from livermet.labels import RECIST
+
+logger = logging.getLogger(__name__)
+
+TIMEPOINTS = ("T0_pre", "T1_reeval", "T2_preop", "T3_resection", "T4_postop", "T5_relapse")
+TISSUES = ("liver_met", "adjacent_liver", "primary", "blood_pbmc")
+MODALITIES = ("scrna", "snrna", "visium", "visium_hd", "xenium", "cosmx", "merscope")
+CLINICAL = ("treatment", "scans", "response", "blood", "pathology", "outcome")
+UNASSIGNED = "unknown"
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """One box of the patient flow: how many patients are left, and who left before it and why."""
+
+    name: str
+    n: int
+    lost: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class MatrixColumn:
+    """One kind of library: where it was taken, and how it was measured."""
+
+    timepoint: str
+    tissue: str
+    modality: str
+
+
+@dataclass(frozen=True)
+class PatientRow:
+    """One patient of the data matrix.
+
+    ``marks`` has one entry per column of the matrix: "ok" (a library that passed QC), "excluded" (libraries, none of
+    which passed), "pending" (libraries outside this scope) or "" (none). ``composition`` holds (name, fraction) pairs.
+    """
+
+    patient_id: str
+    label: str
+    label_reason: str
+    centre: str
+    cohort: str
+    marks: tuple[str, ...]
+    clinical: tuple[bool, ...]
+    modality: str
+    n_cells: int
+    composition: tuple[tuple[str, float], ...]
+    malignant_fraction: float | None
+    n_malignant: int | None
+    classical: float | None
+    basal: float | None
+
+
+def value_words(label: str, kind: str, value: Any) -> str:
+    """A label's value in words: yes or no for a binary label, the RECIST category for its code."""
+    text = _text(value)
+    if not text or kind == "continuous":
+        return text
+    code = int(float(text))
+    if kind == "binary":
+        return ("no", "yes")[code]
+    return RECIST[code] if label == "recist_best" else str(code)
+
+
+def select_label(labels: pd.DataFrame, label: str) -> dict[str, tuple[str, str]]:
+    """Value in words and reason of one label per patient.
+
+    Returns
+    -------
+    ``{patient_id: (value, reason)}``; an empty value means that the label is missing for the patient.
+    """
+    if labels.empty:
+        return {}
+    rows = labels[labels["label"] == label]
+    return {
+        str(row["patient_id"]): (value_words(label, row["kind"], row["value"]), _text(row["reason"]))
+        for row in rows.to_dict(orient="records")
+    }
+
+
+def library_table(libraries: pd.DataFrame, samples: pd.DataFrame, status: pd.DataFrame) -> pd.DataFrame:
+    """Libraries with the patient, timepoint and tissue of their sample, and the status of those in the scope.
+
+    ``status`` is "" for a library outside the scope.
+    """
+    columns = ["sample_id", "patient_id", "timepoint", "tissue"]
+    table = libraries[["library_id", "sample_id", "modality", "batch"]].merge(
+        samples[columns], on="sample_id", how="left", validate="m:1"
+    )
+    table["status"] = table["library_id"].map(status.set_index("library_id")["status"]).fillna("")
+    return table
+
+
+def patient_flow(
+    *,
+    patients: pd.DataFrame,
+    samples: pd.DataFrame,
+    libraries: pd.DataFrame,
+    labels: Mapping[str, tuple[str, str]],
+    modalities: Sequence[str],
+    timepoints: Sequence[str],
+    tissues: Sequence[str],
+) -> list[FlowStep]:
+    """Patients from enrolment to analysis, for one group of modalities.
+
+    Each patient leaves at exactly one step, with one reason.
+
+    Parameters
+    ----------
+    patients, samples
+        The checked study tables.
+    libraries
+        As made by :func:`library_table`.
+    labels
+        Value and reason of the label per patient.
+    modalities, timepoints, tissues
+        What the analysis takes.
+
+    Returns
+    -------
+    The steps in order; each has at most as many patients as the one before.
+    """
+    here = samples[samples["timepoint"].isin(timepoints) & samples["tissue"].isin(tissues)]
+    fitting = libraries[
+        libraries["timepoint"].isin(timepoints)
+        & libraries["tissue"].isin(tissues)
+        & libraries["modality"].isin(modalities)
+    ]
+    consent = (
+        dict(zip(patients["patient_id"], patients["consent_omics"].map(_text), strict=True))
+        if "consent_omics" in patients
+        else {}
+    )
+    sampled, sampled_here = set(samples["patient_id"]), set(here["patient_id"])
+    in_scope = fitting[fitting["status"] != ""]
+    with_library, in_this_scope = set(fitting["patient_id"]), set(in_scope["patient_id"])
+    passed = set(in_scope.loc[in_scope["status"] == "ok", "patient_id"])
+
+    def why_no_library(patient: str) -> str:
+        if patient not in sampled:
+            return "no sample"
+        if patient not in sampled_here:
+            return "no sample of this tissue and timepoint"
+        return "sample without such a library"
+
+    gates = [
+        (
+            "consented to omics",
+            lambda p: f"consent: {consent[p]}" if consent.get(p) in ("no", "withdrawn") else "",
+        ),
+        ("with a library", lambda p: "" if p in with_library else why_no_library(p)),
+        ("in this scope", lambda p: "" if p in in_this_scope else "library belongs to another batch"),
+        ("passed QC", lambda p: "" if p in passed else "no library passed QC"),
+        (
+            "analysed",
+            lambda p: "" if labels.get(p, ("", ""))[0] else (labels.get(p, ("", ""))[1] or "label missing"),
+        ),
+    ]
+    left = sorted(patients["patient_id"])
+    steps = [FlowStep("enrolled", len(left))]
+    for name, gate in gates:
+        lost: dict[str, list[str]] = {}
+        for patient in left:
+            reason = gate(patient)
+            if reason:
+                lost.setdefault(reason, []).append(patient)
+        gone = {patient for group in lost.values() for patient in group}
+        left = [patient for patient in left if patient not in gone]
+        if lost or name not in ("in this scope", "consented to omics"):
+            steps.append(FlowStep(name, len(left), tuple((why, tuple(ids)) for why, ids in sorted(lost.items()))))
+    logger.info("patient flow (%s): %s", ", ".join(modalities), [(step.name, step.n) for step in steps])
+    return steps
+
+
+def patients_in(table: pd.DataFrame, samples: pd.DataFrame) -> set[str]:
+    """Patients that a clinical table says something of, directly or through their samples."""
+    if "patient_id" in table:
+        return set(table["patient_id"])
+    return set(samples.loc[samples["sample_id"].isin(table["sample_id"]), "patient_id"])
+
+
+def matrix_columns(libraries: pd.DataFrame) -> list[MatrixColumn]:
+    """The kinds of library that the study holds, in the order of treatment, tissue and modality."""
+    kinds = {tuple(row) for row in libraries[["timepoint", "tissue", "modality"]].itertuples(index=False)}
+    return [MatrixColumn(*kind) for kind in sorted(kinds, key=_kind_order)]
+
+
+def patient_matrix(
+    *,
+    patients: pd.DataFrame,
+    libraries: pd.DataFrame,
+    columns: Sequence[MatrixColumn],
+    labels: Mapping[str, tuple[str, str]],
+    features: pd.DataFrame,
+    clinical: Mapping[str, set[str]],
+    timepoints: Sequence[str],
+    tissues: Sequence[str],
+) -> list[PatientRow]:
+    """One row per enrolled patient: label, data that exist, and the state of the tumour.
+
+    Composition and tumour state come from the cells at the analysed timepoint and tissue; modalities are not pooled:
+    scrna comes before snrna where a patient has both.
+
+    Parameters
+    ----------
+    patients, libraries, columns, labels
+        As in :func:`patient_flow`; ``columns`` from :func:`matrix_columns`.
+    features
+        The long feature table.
+    clinical
+        For each clinical table of ``CLINICAL``, the patients that have a row in it.
+    timepoints, tissues
+        What the analysis takes.
+
+    Returns
+    -------
+    Rows sorted by label, centre and patient; patients without the label come last.
+    """
+    marks: dict[tuple[str, MatrixColumn], set[str]] = {}
+    for row in libraries.itertuples(index=False):
+        key = (row.patient_id, MatrixColumn(row.timepoint, row.tissue, row.modality))
+        marks.setdefault(key, set()).add(row.status)
+    cells = features[
+        features["timepoint"].isin(timepoints)
+        & features["tissue"].isin(tissues)
+        & features["modality"].isin(CELL_MODALITIES)
+    ]
+    by_patient = dict(iter(cells.groupby("patient_id", sort=True)))
+    rows = []
+    for patient in patients.to_dict(orient="records"):
+        patient_id = patient["patient_id"]
+        value, reason = labels.get(patient_id, ("", "label missing"))
+        state = _tumour_state(by_patient[patient_id]) if patient_id in by_patient else _NO_STATE
+        rows.append(
+            PatientRow(
+                patient_id=patient_id,
+                label=value,
+                label_reason=reason,
+                centre=_text(patient["centre"]),
+                cohort=_text(patient["cohort"]),
+                marks=tuple(_mark(marks.get((patient_id, column), set())) for column in columns),
+                clinical=tuple(patient_id in clinical.get(table, ()) for table in CLINICAL),
+                **state,
+            )
+        )
+    return sorted(rows, key=lambda row: (row.label == "", row.label, row.centre, row.patient_id))
+
+
+_NO_STATE: dict[str, Any] = {
+    "modality": "",
+    "n_cells": 0,
+    "composition": (),
+    "malignant_fraction": None,
+    "n_malignant": None,
+    "classical": None,
+    "basal": None,
+}
+
+
+def _tumour_state(cells: pd.DataFrame) -> dict[str, Any]:
+    """Composition and tumour state of one patient from the features of one modality."""
+    modality = next(name for name in CELL_MODALITIES if (cells["modality"] == name).any())
+    cells = cells[cells["modality"] == modality]
+    composition = cells[(cells["family"] == "composition_compartment") & (cells["value"] > 0)]
+    parts = tuple(sorted(zip(composition["feature"], composition["value"].astype(float), strict=True)))
+    types = cells[cells["family"] == "composition_type"]
+    states = cells[cells["family"] == "malignant_state"]
+    malignant = _value(types, "malignant_ductal")
+    total = int(types["n_cells"].max()) if len(types) else 0
+    return {
+        "modality": modality,
+        "n_cells": total or (int(composition["n_cells"].max()) if len(composition) else 0),
+        "composition": parts,
+        "malignant_fraction": malignant,
+        "n_malignant": None if malignant is None else round(malignant * total),
+        "classical": _value(states, "score_mal_classical"),
+        "basal": _value(states, "score_mal_basal"),
+    }
+
+
+def label_overview(labels: pd.DataFrame, analysed: Mapping[str, set[str]]) -> pd.DataFrame:
+    """How many patients each label covers, overall and among those with analysed data.
+
+    Parameters
+    ----------
+    labels
+        The derived labels.
+    analysed
+        Name of a group of modalities, and the patients with passed libraries at the analysed timepoint and tissue.
+
+    Returns
+    -------
+    One row per label: kind, patients with a value, its classes, and the number with a value in each group.
+    """
+    rows = []
+    for label, group in labels.groupby("label", sort=True):
+        known = group[group["value"].map(_text) != ""]
+        counts = known["value"].value_counts().sort_index()
+        kind = _text(group["kind"].iloc[0])
+        row = {
+            "label": label,
+            "kind": kind,
+            "patients with a value": len(known),
+            "missing": len(group) - len(known),
+            "classes": ""
+            if kind == "continuous"
+            else ", ".join(f"{value_words(str(label), kind, value)}: {n}" for value, n in counts.items()),
+        }
+        for name, patients in analysed.items():
+            row[f"with {name}"] = int(known["patient_id"].isin(patients).sum())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def interaction_summary(interactions: pd.DataFrame, *, top: int) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Ligand-receptor results over patients: the rows that most patients carry, and the count of each status.
+
+    Parameters
+    ----------
+    interactions
+        One row per patient, sender, receiver and pair.
+    top
+        How many rows to keep.
+
+    Returns
+    -------
+    The summary (medians over patients, never over cells), and ``{status: rows}``.
+    """
+    statuses = {str(key): int(n) for key, n in interactions["status"].value_counts().sort_index().items()}
+    keys = ["timepoint", "tissue", "modality", "sender", "receiver", "ligand", "receptor"]
+    scored = interactions[interactions["status"] == "scored"]
+    if scored.empty:
+        return pd.DataFrame(), statuses
+    summary = (
+        scored.groupby(keys, sort=True)
+        .agg(
+            patients=("patient_id", "nunique"),
+            magnitude=("magnitude", "median"),
+            specificity=("specificity", "median"),
+            evidence=("evidence_grade", lambda grades: ", ".join(sorted({_text(g) for g in grades}))),
+        )
+        .reset_index()
+        .sort_values(["patients", "magnitude", *keys], ascending=[False, False, *[True] * len(keys)], kind="stable")
+    )
+    return summary.head(top), statuses
+
+
+def neighbourhood_summary(neighbourhood: pd.DataFrame, *, top: int) -> pd.DataFrame:
+    """Pairs of types with the strongest median z over patients; sections of a patient are averaged first."""
+    finite = neighbourhood[neighbourhood["z"].notna()]
+    if finite.empty:
+        return pd.DataFrame()
+    per_patient = finite.groupby(["type_a", "type_b", "patient_id"], sort=True)["z"].mean().reset_index()
+    summary = (
+        per_patient.groupby(["type_a", "type_b"], sort=True)["z"]
+        .agg(patients="count", median_z="median", lowest_z="min", highest_z="max")
+        .reset_index()
+    )
+    order = summary["median_z"].abs().sort_values(ascending=False, kind="stable").index
+    return summary.loc[order].head(top)
+
+
+def reason_summary(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
+    """Rows that carry a reason, counted by the columns ``by``, the most frequent first."""
+    reasons = table[table["reason"].map(_text) != ""]
+    if reasons.empty:
+        return pd.DataFrame()
+    counts = reasons.groupby(list(by), sort=True, dropna=False).size().rename("rows").reset_index()
+    return counts.sort_values("rows", ascending=False, kind="stable")
+
+
+def refusal_summary(associations: pd.DataFrame) -> pd.DataFrame:
+    """Refused rows counted by code and reason, the most frequent first."""
+    refused = associations[associations["status"] == "refused"]
+    if refused.empty:
+        return pd.DataFrame()
+    counts = refused.groupby(["refusal_code", "refusal_reason"], sort=True).size().rename("rows").reset_index()
+    return counts.sort_values("rows", ascending=False, kind="stable")
+
+
+def association_order(associations: pd.DataFrame, *, limit: int) -> pd.DataFrame:
+    """Association rows as the report lists them: confirmatory first, tested before refused, then by p.
+
+    Confirmatory rows are always kept; ``limit`` holds for the table as a whole beyond them.
+    """
+    table = associations.assign(
+        _role=(associations["role"] != "confirmatory").astype(int),
+        _status=(associations["status"] != "tested").astype(int),
+        _analysis=(associations["analysis"] != "primary").astype(int),
+    ).sort_values(
+        ["_role", "_status", "_analysis", "p", "label", "family", "feature", "modality"],
+        kind="stable",
+        na_position="last",
+    )
+    keep = max(limit, int((table["_role"] == 0).sum()))
+    return table.head(keep).drop(columns=["_role", "_status", "_analysis"])
+
+
+def _kind_order(kind: tuple[str, str, str]) -> tuple[Any, ...]:
+    return tuple(
+        (known.index(x) if x in known else len(known), x) for known, x in zip(_ORDERS, map(_text, kind), strict=True)
+    )
+
+
+_ORDERS = (TIMEPOINTS, TISSUES, MODALITIES)
+
+
+def _mark(statuses: Iterable[str]) -> str:
+    statuses = set(statuses)
+    if "ok" in statuses:
+        return "ok"
+    if statuses - {""}:
+        return "excluded"
+    return "pending" if statuses else ""
+
+
+def _value(features: pd.DataFrame, name: str) -> float | None:
+    values = features.loc[features["feature"] == name, "value"].dropna()
+    return float(values.iloc[0]) if len(values) else None
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or value is pd.NA or value != value else str(value)

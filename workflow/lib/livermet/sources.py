@@ -1,0 +1,269 @@
+"""Where the raw files of a library lie: what is at a path, by what is found there and not by its name alone.
+
+Only the standard library is needed, so that a rule file can ask for the files of a library at no cost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SUPPORTED = (
+    "This version reads single-cell libraries (Cell Ranger h5 or mtx folder, h5ad) and Visium sections "
+    "(Space Ranger folder, h5ad)"
+)
+UNSUPPORTED_MODALITIES = {"visium_hd": "Visium HD", "xenium": "Xenium", "cosmx": "CosMx", "merscope": "MERSCOPE"}
+POSITION_FILES = ("tissue_positions.parquet", "tissue_positions.csv", "tissue_positions_list.csv")
+SCALE_FILE = "scalefactors_json.json"
+IMAGE_FILE = "tissue_lowres_image.png"
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What lies at a path.
+
+    Attributes
+    ----------
+    kind
+        "10x_h5", "10x_mtx", "h5ad" or "visium".
+    base
+        The path that the study table names: names of files are told relative to it.
+    matrix
+        The file (h5, h5ad) or folder (mtx) that holds the counts.
+    files
+        All files that are read, the counts first.
+    """
+
+    kind: str
+    base: Path
+    matrix: Path
+    files: tuple[Path, ...]
+
+    def file(self, *names: str) -> Path | None:
+        """The file of the source that has one of these names, None where there is none."""
+        return next((f for f in self.files if f.name in names), None)
+
+
+def find_source(path: str | Path, *, modality: str) -> Source:
+    """Find the filtered counts of a library, and for a section its positions, scale factors and image.
+
+    Parameters
+    ----------
+    path
+        A 10x h5 file, an h5ad file, an mtx folder, or a run folder of Cell Ranger or Space Ranger (or its ``outs``).
+    modality
+        Modality of the library in ``libraries.tsv``.
+
+    Raises
+    ------
+    ValueError
+        Nothing is there, or nothing that this version reads; the message says what was looked for.
+    """
+    path = Path(path)
+    if modality in UNSUPPORTED_MODALITIES:
+        raise ValueError(_not_read(path, UNSUPPORTED_MODALITIES[modality]))
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; correct the path in libraries.tsv")
+    if path.is_file():
+        return _file_source(path, modality=modality)
+    folder = path / "outs" if (path / "outs").is_dir() else path
+    platform = _unsupported_platform(folder)
+    if platform:
+        raise ValueError(_not_read(path, platform))
+    if modality == "visium":
+        return _visium_source(path, folder)
+    if _position_file(folder) is not None:
+        raise ValueError(
+            f"{path}: holds spot positions, so it is a Visium section, but its modality is {modality}; "
+            "correct the modality in libraries.tsv"
+        )
+    return _matrix_source(path, folder, prefix="filtered")
+
+
+def find_raw(path: str | Path) -> Source:
+    """Find the matrix of all droplets that ``raw_path`` of a library names (h5 file, mtx folder or run folder)."""
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; correct raw_path in libraries.tsv or leave it empty")
+    if path.is_file():
+        _check_hdf5(path)
+        return Source("10x_h5", path, path, (path,))
+    return _matrix_source(path, path / "outs" if (path / "outs").is_dir() else path, prefix="raw")
+
+
+def library_sources(row: Mapping[str, Any]) -> tuple[Source, Source | None]:
+    """Sources of a library's filtered counts and, where ``raw_path`` is given, of all its droplets."""
+    source = find_source(row["path"], modality=row["modality"])
+    return source, find_raw(row["raw_path"]) if row["raw_path"] else None
+
+
+def _not_read(path: Path, platform: str) -> str:
+    return f"{path}: {platform} data are not read yet. {SUPPORTED}; take the library out of libraries.tsv for now"
+
+
+def _unsupported_platform(folder: Path) -> str | None:
+    """Name of a platform that leaves such a folder and is not read, found by its files and not by version strings."""
+    names = [p.name for p in folder.iterdir()]
+    if "binned_outputs" in names or any(n.startswith("square_") and n.endswith("um") for n in (*names, folder.name)):
+        return "Visium HD"
+    scale = folder / "spatial" / SCALE_FILE
+    if scale.is_file() and "bin_size_um" in read_scale_factors(scale):
+        return "Visium HD"
+    cells = {"cells.csv.gz", "cells.csv", "cells.parquet", "cells.zarr.zip"}
+    if "experiment.xenium" in names or (cells & set(names) and any(n.startswith("cell_feature_matrix") for n in names)):
+        return "Xenium"
+    if any("exprMat_file.csv" in n for n in names):
+        return "CosMx"
+    if any("cell_by_gene" in n for n in names):
+        return "MERSCOPE"
+    return None
+
+
+def read_scale_factors(path: Path) -> dict[str, float]:
+    """Scale factors that Space Ranger leaves beside its images."""
+    try:
+        factors = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is not valid JSON ({error}); copy it again from the Space Ranger output") from error
+    if not isinstance(factors, dict):
+        raise ValueError(f"{path}: holds no named scale factors; copy it again from the Space Ranger output")
+    return factors
+
+
+def _file_source(path: Path, *, modality: str) -> Source:
+    if path.suffix == ".h5ad":
+        _check_hdf5(path)
+        return Source("h5ad", path, path, (path,))
+    if modality == "visium":
+        raise ValueError(
+            f"{path}: a Visium section needs its positions too; name the Space Ranger folder that holds this file and "
+            "spatial/, or an h5ad file"
+        )
+    if path.suffix not in {".h5", ".hdf5"}:
+        raise ValueError(f"{path}: neither .h5, .h5ad nor a folder. {SUPPORTED}")
+    _check_hdf5(path)
+    return Source("10x_h5", path, path, (path,))
+
+
+def _check_hdf5(path: Path) -> None:
+    """Refuse what is no HDF5 file, and say what it is."""
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if head.startswith(_HDF5_MAGIC):
+        return
+    text = head.lstrip().lower()
+    if not head:
+        what = "is empty (0 bytes); copy it again"
+    elif text.startswith((b"<!doctype", b"<html")):
+        what = "is a web page (HTML), probably the login page of the download site; download it again"
+    elif head.startswith(b"\x1f\x8b"):
+        what = "is compressed with gzip; unpack it (gunzip)"
+    elif head.startswith(b"PK\x03\x04"):
+        what = "is a zip archive; unpack it"
+    else:
+        what = "is not an HDF5 file; compare size and checksum with the original and copy it again"
+    raise ValueError(f"{path}: {what}")
+
+
+def _position_file(folder: Path) -> Path | None:
+    return next((f for name in POSITION_FILES if (f := folder / "spatial" / name).is_file()), None)
+
+
+def _visium_source(path: Path, folder: Path) -> Source:
+    positions = _position_file(folder)
+    if positions is None:
+        raise ValueError(
+            f"{path}: no spot positions found; looked for {', '.join(POSITION_FILES)} in {folder / 'spatial'}. "
+            "Name the Space Ranger output folder (the one that holds spatial/)"
+        )
+    matrix = _find_matrix(folder, prefix="filtered") or _find_matrix(folder, prefix="raw")
+    if matrix is None:
+        raise ValueError(f"{path}: no counts found; looked for {_looked_for('filtered')} or the raw_ ones in {folder}")
+    extra = (folder / "spatial" / name for name in (SCALE_FILE, IMAGE_FILE))
+    return Source("visium", path, matrix, (*matrix_files(matrix), positions, *(f for f in extra if f.is_file())))
+
+
+def _matrix_source(path: Path, folder: Path, *, prefix: str) -> Source:
+    matrix = folder if _is_mtx(folder) else _find_matrix(folder, prefix=prefix)
+    if matrix is None:
+        other = "raw" if prefix == "filtered" else "filtered"
+        hint = ""
+        if _find_matrix(folder, prefix=other) is not None:
+            hint = f"; the {other} matrix that lies there can't take its place"
+        raise ValueError(
+            f"{path}: no {prefix} counts found; looked for barcodes.tsv, features.tsv (or genes.tsv) and matrix.mtx, "
+            f"plain or .gz, and for {_looked_for(prefix)} in {folder}{hint}"
+        )
+    kind = "10x_mtx" if matrix.is_dir() else "10x_h5"
+    return Source(kind, path, matrix, matrix_files(matrix))
+
+
+def _looked_for(prefix: str) -> str:
+    return f"{prefix}_feature_bc_matrix(.h5) and {prefix}_gene_bc_matrices(_h5.h5)"
+
+
+def _find_matrix(folder: Path, *, prefix: str) -> Path | None:
+    """The one h5 file or mtx folder of 10x with this prefix; in public archives the sample's name stands before it."""
+    for pattern in (
+        f"{prefix}_feature_bc_matrix.h5",
+        f"*{prefix}_feature_bc_matrix.h5",
+        f"*{prefix}_gene_bc_matrices*.h5",
+    ):
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            raise ValueError(
+                f"{folder}: holds several {prefix} matrices ({', '.join(p.name for p in found)}); name one"
+            )
+        if found:
+            _check_hdf5(found[0])
+            return found[0]
+    for name in (f"{prefix}_feature_bc_matrix", f"{prefix}_gene_bc_matrices"):
+        if (folder / name).is_dir():
+            return _mtx_folder(folder / name)
+    return _mtx_folder(folder) if folder.name.startswith(prefix) else None
+
+
+def _mtx_folder(folder: Path) -> Path | None:
+    """The mtx folder itself; Cell Ranger before 3 puts it one level down, in a folder named by the genome."""
+    if _is_mtx(folder):
+        return folder
+    genomes = [p for p in sorted(folder.iterdir()) if p.is_dir() and _is_mtx(p)]
+    if len(genomes) > 1:
+        names = ", ".join(p.name for p in genomes)
+        raise ValueError(f"{folder}: counts of several genomes ({names}); name the folder of the human one")
+    return genomes[0] if genomes else None
+
+
+def _is_mtx(folder: Path) -> bool:
+    return mtx_part(folder, "matrix.mtx") is not None
+
+
+def mtx_part(folder: Path, *names: str) -> Path | None:
+    """One of the three files of an mtx folder, plain or gzipped."""
+    return next((f for name in names for f in (folder / f"{name}.gz", folder / name) if f.is_file()), None)
+
+
+def matrix_files(matrix: Path) -> tuple[Path, ...]:
+    """Files that hold the counts: the h5 itself, or the three of an mtx folder.
+
+    Raises
+    ------
+    ValueError
+        One of the three is missing.
+    """
+    if matrix.is_file():
+        return (matrix,)
+    parts = {
+        "matrix.mtx": mtx_part(matrix, "matrix.mtx"),
+        "features.tsv or genes.tsv": mtx_part(matrix, "features.tsv", "genes.tsv"),
+        "barcodes.tsv": mtx_part(matrix, "barcodes.tsv"),
+    }
+    missing = [name for name, file in parts.items() if file is None]
+    if missing:
+        raise ValueError(f"{matrix}: {' and '.join(missing)} missing (plain or .gz); copy the whole folder")
+    return tuple(parts.values())

@@ -1,0 +1,160 @@
+"""The verdict: what the associations allow to be said on response, in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from livermet import keys
+from livermet.refusals import COHORT
+from livermet.response import FAMILY, Label, is_compositional, read_label
+
+
+def verdict(
+    associations: pd.DataFrame, *, config: Mapping[str, Any], labels: pd.DataFrame, scope: str
+) -> dict[str, Any]:
+    """What may be said, in plain sentences.
+
+    Only the confirmatory family may speak of a finding, and only of an association. Everything else is a lead, a
+    description or a refusal.
+
+    Parameters
+    ----------
+    associations
+        As made by :func:`associate`.
+    config
+        Section ``response``.
+    labels
+        Derived labels.
+    scope
+        The scope that was run.
+
+    Returns
+    -------
+    A dict ready for JSON: scope, label, status (finding, no_finding, not_tested, described), headline, sentences (what
+    was asked, of whom, what was found), limits (what can't be concluded), and numbers (patients per class, tests,
+    refusals by code, look).
+    """
+    label = read_label(labels, config["primary_label"])
+    alpha = config["alpha"] / config["planned_looks"]
+    primary = associations[associations["analysis"] == "primary"]
+    tested = primary[primary["status"] == "tested"]
+    confirmatory = tested[tested["role"] == "confirmatory"]
+    found = confirmatory[confirmatory["q"] <= alpha]
+    exploratory = tested[tested["role"] == "exploratory"]
+    leads = exploratory[exploratory["q"] <= config["fdr"]]
+    refused = primary[primary["status"] == "refused"]
+
+    if scope != COHORT:
+        status, headline = "described", f"Batch {scope} is described; response is tested in the cohort only."
+    elif tested.empty:
+        status, headline = "not_tested", f"No statement on {label.name} is made: the data can't carry one."
+    elif confirmatory.empty:
+        status, headline = "not_tested", f"No statement on {label.name} is made: no confirmatory feature was tested."
+    elif found.empty:
+        status = "no_finding"
+        headline = f"None of the {len(confirmatory)} tested confirmatory feature(s) is associated with {label.name}."
+    else:
+        names = ", ".join(found["feature"])
+        status, headline = "finding", f"{len(found)} confirmatory feature(s) associated with {label.name}: {names}."
+
+    sentences = [_asked(label, config, len(primary[primary["role"] == "confirmatory"])), _patients(label, labels)]
+    sentences += _tested_patients(tested, label)
+    sentences += [_finding(row, label) for row in found.to_dict(orient="records")]
+    if not_found := len(confirmatory) - len(found):
+        sentences.append(
+            f"{not_found} of {len(confirmatory)} tested confirmatory features: Holm-adjusted p above {alpha:.3g}."
+        )
+    if len(exploratory):
+        sentences.append(
+            f"Exploratory: {len(leads)} of {len(exploratory)} features in {exploratory.groupby(FAMILY).ngroups} "
+            f"families have q at or below {config['fdr']:.2g}. They are leads for another cohort, not findings."
+        )
+    sentences += [
+        f"{len(rows)} feature(s) not tested ({code}): {rows['refusal_reason'].mode().iloc[0]}."
+        for code, rows in refused.groupby("refusal_code", sort=True)
+    ]
+    return {
+        "scope": scope,
+        "label": label.name,
+        "status": status,
+        "headline": headline,
+        "sentences": sentences,
+        "limits": _limits(confirmatory, tested, config),
+        "numbers": {
+            "patients_with_label": len(label.numbers),
+            "per_class": {f"{value:g}": int(n) for value, n in label.numbers.value_counts().sort_index().items()}
+            if label.kind != "continuous"
+            else {},
+            "confirmatory_tested": len(confirmatory),
+            "confirmatory_found": len(found),
+            "exploratory_tested": len(exploratory),
+            "exploratory_leads": len(leads),
+            "refused": {str(code): int(n) for code, n in refused["refusal_code"].value_counts().sort_index().items()},
+            "look": config["look"],
+            "planned_looks": config["planned_looks"],
+        },
+    }
+
+
+def _asked(label: Label, config: Mapping[str, Any], n_declared: int) -> str:
+    return (
+        f"Asked: do features of {' and '.join(config['tissues'])} at {' and '.join(config['timepoints'])} go with "
+        f"{label.name}? {n_declared} of them were declared as confirmatory beforehand."
+    )
+
+
+def _patients(label: Label, labels: pd.DataFrame) -> str:
+    missing = labels[(labels["label"] == label.name) & ~labels[keys.PATIENT].isin(label.numbers.index)]
+    without = f"; {len(missing)} patient(s) have none" if len(missing) else ""
+    if not label.binary:
+        return f"{len(label.numbers)} patient(s) have a value of {label.name}{without}."
+    n_ref, n_alt = label.classes(label.numbers.index)
+    return f"{n_alt} patient(s) with {label.name} and {n_ref} without{without}."
+
+
+def _tested_patients(tested: pd.DataFrame, label: Label) -> list[str]:
+    sentences = []
+    for modality, rows in tested.groupby(keys.MODALITY, sort=True):
+        most = rows.loc[rows["n"].idxmax()]
+        classes = f" ({most['n_alt']} with and {most['n_ref']} without {label.name})" if label.binary else ""
+        sentences.append(
+            f"{modality}: up to {most['n']} patients tested{classes}; {most['n_missing']} patient(s) with a label "
+            f"have no such measurement; smallest attainable p {most['smallest_attainable_p']:.2g}."
+        )
+    return sentences
+
+
+def _finding(row: Mapping[str, Any], label: Label) -> str:
+    direction = "higher" if row["effect"] > 0 else "lower"
+    what = {"hedges_g": "Hedges g", "spearman_rho": "rank correlation"}[row["effect_kind"]]
+    relative = " relative to the other parts of the same sample" if is_compositional(row["family"]) else ""
+    badge = " Fewer than five patients in a class: exploratory only." if "exploratory only" in row["p_method"] else ""
+    return (
+        f"{row['feature']} ({row['family']}, {row['modality']}) is {direction}{relative} with {label.name}: associated "
+        f"with {what} {row['effect']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}), Holm-adjusted p "
+        f"{row['q']:.2g}, n = {row['n']}.{badge}"
+    )
+
+
+def _limits(confirmatory: pd.DataFrame, tested: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
+    limits = []
+    detectable = confirmatory["minimal_detectable_effect"].dropna()
+    if len(detectable):
+        limits.append(
+            f"To be found with 80 % power, a confirmatory feature had to differ by {detectable.max():.2f} standard "
+            f"deviations between the classes; smaller differences can't be excluded."
+        )
+    if len(tested):
+        limits.append(
+            "An association in one cohort is neither a cause nor a forecast for a single patient; other differences "
+            "between the patients may stand behind it."
+        )
+        limits.append("Shares are of captured cells: dissociation and capture differ between cell types.")
+    limits.append(
+        f"Look {config['look']} of {config['planned_looks']} planned at the unblinded data; alpha is divided by the "
+        f"planned looks."
+    )
+    return limits

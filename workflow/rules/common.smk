@@ -1,0 +1,87 @@
+"""Helpers of the workflow: the study as read from its tables, params of libraries and scopes, resources."""
+
+import re
+
+from livermet import digest
+from livermet.findings import format_findings
+from livermet.study import load_study
+
+STUDY = load_study(config, workdir=Path.cwd())
+SIMULATED = STUDY.simulated
+SCOPE = config["scope"]
+config["simulated"] = SIMULATED  # for the description of the Snakemake report, which sees the config alone
+RESULTS_STAMP = Path(config["results"]) / ".workdir"
+
+if RESULTS_STAMP.is_file() and RESULTS_STAMP.read_text().strip() != str(Path.cwd()):
+    raise WorkflowError(
+        f"{config['results']} was made from the working directory {RESULTS_STAMP.read_text().strip()}, where Snakemake "
+        f"keeps its memory of these results; from {Path.cwd()} it would answer 'nothing to be done' whatever changed. "
+        f"Remedy: run from there (--directory), or choose another results folder; if you moved the whole working "
+        f"directory, delete {RESULTS_STAMP}."
+    )
+
+
+def stamp_results():
+    """Leave in the results the working directory that remembers how they were made; say which executor runs."""
+    RESULTS_STAMP.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS_STAMP.write_text(f"{Path.cwd()}\n")
+    print(f"livermet: scope {SCOPE}, executor {workflow.executor_plugin.name}", file=sys.stderr)
+
+
+def script_digest(script):
+    """Digest of an entry script and the livermet modules that it reaches: a changed one reruns exactly its rules."""
+    return digest.script_digest(HOME / "scripts" / script, library=LIBRARY_PATH)
+
+
+def libraries(scope, kind):
+    """Ids of the libraries in a scope; kind is "all", "cells" or "spatial"."""
+    return STUDY.libraries(scope, kind)
+
+
+def scope_rows(scope, kind):
+    """What later steps need to know of each library of a scope, as plain dicts."""
+    return STUDY.rows(scope, kind)
+
+
+def library_row(library):
+    """All that the tables say of one library, with absolute paths."""
+    return STUDY.row(library)
+
+
+def library_files(library):
+    """Raw files of one library that exist; what is missing is an error of the study check, not of Snakemake."""
+    return STUDY.files(library)
+
+
+def library_config(section, library):
+    """A section of the config with the overlays of the library's batch."""
+    return STUDY.library_config(section, library)
+
+
+def study_tables():
+    """Study tables that exist, by name."""
+    return STUDY.table_files()
+
+
+def memory(factor, floor):
+    """Memory in MB: a multiple of the input's size, at least a floor, more at each attempt."""
+    return lambda wildcards, input, attempt: int(max(floor, factor * input.size_mb) * attempt)
+
+
+def minutes(n):
+    """Run time in minutes, more at each attempt."""
+    return lambda wildcards, attempt: n * attempt
+
+
+def final_results():
+    """What a run is asked for: everything of the chosen scope, or the findings alone where the tables have errors."""
+    if STUDY.has_errors:
+        return ["<results>/study/findings.tsv"]
+    scope = f"<results>/{SCOPE}"
+    return [
+        f"{scope}/index.html",
+        f"{scope}/report.html",
+        f"{scope}/run.json",
+        *(f"{scope}/pages/{library}.html" for library in libraries(SCOPE, "all")),
+        *(f"{scope}/sections/{library}/spatial.h5ad" for library in libraries(SCOPE, "spatial")),
+    ]

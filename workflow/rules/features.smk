@@ -1,0 +1,43 @@
+"""
+Features of patients.
+
+Takes the annotated cells, the sections with zones and niches, the interactions and the blood table of a scope; leaves
+one long table (a value per patient, timepoint, tissue, modality, family and feature) and a table of what was left out,
+with the reason. Counts of a patient are summed over libraries before fractions are taken.
+"""
+
+
+rule collect_features:
+    input:
+        cells="<results>/{scope}/cells.h5ad",
+        sections=lambda wc: expand(
+            "<results>/{scope}/sections/{library}/zones.h5ad",
+            scope=wc.scope,
+            library=libraries(wc.scope, "spatial"),
+        ),
+        niches="<results>/{scope}/niche_labels.parquet",
+        interactions="<results>/{scope}/interactions.tsv",
+        blood="<results>/study/tables/blood.tsv",
+        treatment="<results>/study/tables/treatment.tsv",
+    output:
+        features="<results>/{scope}/features.parquet",
+        left_out="<results>/{scope}/features_left_out.tsv",
+    log:
+        "<logs>/collect_features/{scope}.log",
+    benchmark:
+        "<benchmarks>/collect_features/{scope}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(3, 1500),
+        runtime=minutes(20),
+    params:
+        code=script_digest("collect_features.py"),
+        libraries=lambda wc: scope_rows(wc.scope, "all"),
+        min_spots_per_zone=config["spatial"]["min_spots_per_zone"],
+        min_malignant_cells=20,
+    message:
+        "Features per patient, {wildcards.scope}"
+    script:
+        "../../scripts/collect_features.py"

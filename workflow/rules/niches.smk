@@ -1,0 +1,168 @@
+"""
+Niches and neighbourhoods.
+
+Takes all mapped sections of a scope; leaves niches common to them with their composition and stability, the
+neighbourhood of cell types in each section against a null within distances to the border, the labelled sections that
+people open, and figures of each section and of all.
+"""
+
+
+rule find_niches:
+    input:
+        sections=lambda wc: expand(
+            "<results>/{{scope}}/sections/{library}/zones.h5ad", library=libraries(wc.scope, "spatial")
+        ),
+    output:
+        niches="<results>/{scope}/niches.tsv",
+        labels="<results>/{scope}/niche_labels.parquet",
+        stability="<results>/{scope}/niche_stability.tsv",
+        neighbourhood="<results>/{scope}/neighbourhood.tsv",
+    log:
+        "<logs>/find_niches/{scope}.log",
+    benchmark:
+        "<benchmarks>/find_niches/{scope}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4, 2000),
+        runtime=minutes(60),
+    params:
+        code=script_digest("find_niches.py"),
+        rows=lambda wc: [
+            {key: row[key] for key in ("library_id", "patient_id", "timepoint", "tissue")}
+            for row in scope_rows(wc.scope, "spatial")
+        ],
+        niches=config["niches"],
+        neighbourhood=config["neighbourhood"],
+        seed=config["seed"],
+    message:
+        "Niches and neighbourhoods, {wildcards.scope}"
+    script:
+        "../../scripts/find_niches.py"
+
+
+rule label_section:
+    input:
+        section="<results>/{scope}/sections/{library}/zones.h5ad",
+        labels="<results>/{scope}/niche_labels.parquet",
+    output:
+        section="<results>/{scope}/sections/{library}/spatial.h5ad",
+    log:
+        "<logs>/label_section/{scope}/{library}.log",
+    benchmark:
+        "<benchmarks>/label_section/{scope}/{library}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(10, 1500),
+        runtime=minutes(20),
+    params:
+        code=script_digest("label_section.py"),
+    message:
+        "Labelled section {wildcards.library}, {wildcards.scope}"
+    script:
+        "../../scripts/label_section.py"
+
+
+rule plot_section:
+    input:
+        section="<results>/{scope}/sections/{library}/spatial.h5ad",
+        niches="<results>/{scope}/niches.tsv",
+    output:
+        figure=report(
+            "<results>/{scope}/figures/sections/{library}.png",
+            caption="../report/section.rst",
+            category="Sections",
+            labels={"figure": "Section {library}"},
+        ),
+    log:
+        "<logs>/plot_section/{scope}/{library}.log",
+    benchmark:
+        "<benchmarks>/plot_section/{scope}/{library}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(10, 1500),
+        runtime=minutes(10),
+    params:
+        code=script_digest("plot_section.py"),
+        title=lambda wc: wc.library,
+        n_types=8,
+        spatial=config["spatial"],
+        simulated=SIMULATED,
+    message:
+        "Figure of section {wildcards.library}, {wildcards.scope}"
+    script:
+        "../../scripts/plot_section.py"
+
+
+rule plot_sections:
+    input:
+        sections=lambda wc: expand(
+            "<results>/{{scope}}/sections/{library}/zones.h5ad", library=libraries(wc.scope, "spatial")
+        ),
+        niches="<results>/{scope}/niches.tsv",
+        labels="<results>/{scope}/niche_labels.parquet",
+        stability="<results>/{scope}/niche_stability.tsv",
+        neighbourhood="<results>/{scope}/neighbourhood.tsv",
+    output:
+        niches=report(
+            "<results>/{scope}/figures/niches.png",
+            caption="../report/niches.rst",
+            category="Niches",
+            labels={"figure": "Composition of niches"},
+        ),
+        stability=report(
+            "<results>/{scope}/figures/niche_stability.png",
+            caption="../report/niche_stability.rst",
+            category="Niches",
+            labels={"figure": "Stability of niches"},
+        ),
+        neighbourhood=report(
+            "<results>/{scope}/figures/neighbourhood.png",
+            caption="../report/neighbourhood.rst",
+            category="Niches",
+            labels={"figure": "Neighbours beyond distance"},
+        ),
+        profiles=report(
+            "<results>/{scope}/figures/distance_profiles.png",
+            caption="../report/distance_profiles.rst",
+            category="Sections",
+            labels={"figure": "Cell types across the border"},
+        ),
+        zones=report(
+            "<results>/{scope}/figures/zone_composition.png",
+            caption="../report/zone_composition.rst",
+            category="Sections",
+            labels={"figure": "Composition by zone"},
+        ),
+    log:
+        "<logs>/plot_sections/{scope}.log",
+    benchmark:
+        "<benchmarks>/plot_sections/{scope}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4, 2000),
+        runtime=minutes(20),
+    params:
+        code=script_digest("plot_sections.py"),
+        rows=lambda wc: [
+            {key: row[key] for key in ("library_id", "patient_id", "timepoint", "tissue")}
+            for row in scope_rows(wc.scope, "spatial")
+        ],
+        min_ari=config["niches"]["min_ari"],
+        min_spots=config["neighbourhood"]["min_spots"],
+        profiles={"bin_um": config["neighbourhood"]["bin_um"], "min_spots": 3, "n_types": 16},
+        niches=config["niches"],
+        spatial=config["spatial"],
+        neighbourhood=config["neighbourhood"],
+        simulated=SIMULATED,
+    message:
+        "Figures of all sections, {wildcards.scope}"
+    script:
+        "../../scripts/plot_sections.py"

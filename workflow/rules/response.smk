@@ -1,0 +1,81 @@
+"""
+Response: features against the declared primary label, the patient being the unit.
+
+Takes the feature table, the labels and the design; leaves the associations (or refusals with their reasons), what was
+filtered, the verdict in words, and figures. In the scope of a batch every association is refused: a batch is described.
+"""
+
+
+rule test_response:
+    input:
+        features="<results>/{scope}/features.parquet",
+        labels="<results>/study/labels.tsv",
+        patients="<results>/study/tables/patients.tsv",
+    output:
+        associations="<results>/{scope}/associations.tsv",
+        filtered="<results>/{scope}/response_filtered.tsv",
+        verdict="<results>/{scope}/verdict.json",
+    log:
+        "<logs>/test_response/{scope}.log",
+    benchmark:
+        "<benchmarks>/test_response/{scope}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(50, 1500),
+        runtime=minutes(30),
+    params:
+        code=script_digest("test_response.py"),
+        response=config["response"],
+        libraries=lambda wc: scope_rows(wc.scope, "all"),
+        seed=config["seed"],
+    message:
+        "Associations with the primary label, {wildcards.scope}"
+    script:
+        "../../scripts/test_response.py"
+
+
+rule plot_response:
+    input:
+        associations="<results>/{scope}/associations.tsv",
+        features="<results>/{scope}/features.parquet",
+        labels="<results>/study/labels.tsv",
+        patients="<results>/study/tables/patients.tsv",
+    output:
+        associations=report(
+            "<results>/{scope}/figures/associations.png",
+            caption="../report/associations.rst",
+            category="Response",
+            labels={"figure": "Effects of all features"},
+        ),
+        confirmatory=report(
+            "<results>/{scope}/figures/confirmatory.png",
+            caption="../report/confirmatory.rst",
+            category="Response",
+            labels={"figure": "Confirmatory features per patient"},
+        ),
+        power=report(
+            "<results>/{scope}/figures/power.png",
+            caption="../report/power.rst",
+            category="Response",
+            labels={"figure": "What could have been found"},
+        ),
+    log:
+        "<logs>/plot_response/{scope}.log",
+    benchmark:
+        "<benchmarks>/plot_response/{scope}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(50, 1500),
+        runtime=minutes(10),
+    params:
+        code=script_digest("plot_response.py"),
+        response=config["response"],
+        simulated=SIMULATED,
+    message:
+        "Figures of response, {wildcards.scope}"
+    script:
+        "../../scripts/plot_response.py"

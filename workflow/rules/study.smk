@@ -1,0 +1,39 @@
+"""The study tables as the user gave them are checked; they leave typed tables, labels per patient and all findings.
+
+Of the config, only what the tables are read by is a param here, so that no other setting makes this step run again.
+Errors found while the workflow was parsed are a param too: normally an empty list, they make the check run and say so.
+With errors it is the only job, so nothing waits for it: libraries that took its output as `ancient` would not be seen to
+have changed in a run in which the check itself runs again.
+"""
+
+from livermet.tables import TABLES
+
+
+rule check_study:
+    input:
+        **study_tables(),
+    output:
+        findings="<results>/study/findings.tsv",
+        labels="<results>/study/labels.tsv",
+        tables=expand("<results>/study/tables/{table}.tsv", table=TABLES),
+    log:
+        "<logs>/check_study/study.log",
+    benchmark:
+        "<benchmarks>/check_study/study.tsv"
+    priority: 1
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(20, 500),
+        runtime=minutes(10),
+    params:
+        code=script_digest("check_study.py"),
+        study=config["study"],
+        trial=STUDY.trial,
+        labels=config["labels"],
+        errors=STUDY.errors,
+    message:
+        "Checking the study tables"
+    script:
+        "../../scripts/check_study.py"
