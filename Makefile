@@ -15,6 +15,7 @@ demo: .venv/ready $(DEMO)/study/SIMULATED
 	@echo "The report is at $(CURDIR)/$(DEMO)/results/cohort/report.html"
 
 test: .venv/ready lint
+	mkdir -p build
 	$(BIN)/python -m pytest --basetemp build/pytest
 
 lint: .venv/ready

@@ -73,7 +73,7 @@ EMPTY = {
     "clustering": "resolution n_clusters stability chosen",
     "niches": "niche name cell_type mean_abundance enrichment n_spots n_patients",
     "niche_stability": "k ari_mean ari_sd chosen",
-    "neighbourhood": "library_id patient_id timepoint tissue type_a type_b observed null_mean null_sd z n_spots",
+    "neighbourhood": "library_id patient_id timepoint tissue type_a type_b observed null_mean null_sd z n_spots null",
     "interactions": "patient_id timepoint tissue modality sender receiver ligand receptor magnitude specificity n_sender n_receiver status "
     "evidence_grade",
     "features": "patient_id timepoint tissue modality family feature value unit n_cells source",
@@ -232,7 +232,20 @@ def demo_inputs(
     sections = tables["status"][tables["status"]["modality"] == "visium"]
     tables["neighbourhood"] = pd.DataFrame(
         [
-            (r.library_id, r.patient_id, "T0_pre", "liver_met", a, b, 0.2, 0.1, 0.05, float(rng.normal()), r.n_out)
+            (
+                r.library_id,
+                r.patient_id,
+                "T0_pre",
+                "liver_met",
+                a,
+                b,
+                0.2,
+                0.1,
+                0.05,
+                rng.normal(),
+                r.n_out,
+                "distance_bins",
+            )
             for r in sections.itertuples()
             for a in TYPES
             for b in TYPES

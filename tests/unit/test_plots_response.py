@@ -55,7 +55,7 @@ def test_refused_studies_say_why_and_leave_no_empty_panel():
     assert "no power to show" in words(drawn["power"])
     for figure in drawn.values():
         assert not axes_of(figure)
-    assert all(len(line) <= 120 for line in refusal_lines(table))
+    assert all(len(line) <= LINE for line in refusal_lines(table))
 
 
 @pytest.mark.parametrize("kind", ["nothing declared", "nothing at all"])

@@ -369,7 +369,7 @@ def test_verdict_speaks_of_confirmatory_findings_only(cohort):
     assert result["status"] == "finding"
     assert "f01" in result["headline"]
     assert "associated with" in text
-    assert f"{y.sum()} patient(s) with disease_control and {64 - y.sum()} without" in text
+    assert f"{y.sum()} of 64 patients with disease_control, {64 - y.sum()} without" in text
     assert "80 % power" in text
     assert "Look 1 of 1" in text
     result, text = statement(features, y, centre, n_permutations=1999)
@@ -387,6 +387,16 @@ def test_verdict_without_a_finding_says_what_could_have_been_found():
     assert "smaller differences can't be excluded" in text
 
 
+def test_a_declared_feature_in_fewer_than_five_patients_of_a_class_is_a_lead():
+    for responders, expected in [(4, "lead"), (5, "finding")]:
+        features, y, centre = small(responders, 10)
+        features["value"] = y[features["patient_id"].str[1:].astype(int)] * 10 + features["value"]
+        result, text = statement(features, y, centre, confirmatory=declared("f00", family="zone"))
+        assert result["status"] == expected
+        assert ("not a finding" in text) == (expected == "lead")
+        assert result["numbers"]["confirmatory_found"] == (expected == "finding")
+
+
 def test_verdict_of_refused_and_of_batch_runs():
     features, y, centre = small(2, 10)
     result, text = statement(features, y, centre, confirmatory=declared("f00", family="zone"))
@@ -397,4 +407,4 @@ def test_verdict_of_refused_and_of_batch_runs():
     assert result["status"] == "described"
     result, text = statement(features.iloc[:0], y, centre, labels=labels_table([None] * 12))
     assert result["status"] == "not_tested"
-    assert "12 patient(s) have none" in text
+    assert "12 patients without a value" in text

@@ -26,7 +26,7 @@ def refuse_uncounted(*, scope: str, look: int | None, planned_looks: int) -> str
         )
     if look is None or not 1 <= look <= planned_looks:
         return (
-            f"look {look} at the unblinded data is not among the {planned_looks} planned one(s), so no alpha is left "
+            f"look {look} at the unblinded data is not among the {planned_looks} planned, so no alpha is left "
             f"for it. Lifted by declaring look and planned_looks under response before unblinding"
         )
     return ""
@@ -73,13 +73,11 @@ def refuse_small_arms(n_ref: int, n_alt: int, *, minimum: int, binary: bool) -> 
     """R01: too few patients in a class (in all, for a label without classes: twice as many are needed)."""
     if binary and min(n_ref, n_alt) < minimum:
         return (
-            f"{n_alt} patient(s) with and {n_ref} without the label; at least {minimum} of each are needed. "
+            f"{n_alt} with and {n_ref} without the label, where {minimum} patients of each are needed. "
             f"Lifted by more patients with this measurement and a label"
         )
     if not binary and n_ref < 2 * minimum:
-        return (
-            f"{n_ref} patient(s) have this measurement and a label; at least {2 * minimum} are needed. Lifted by more"
-        )
+        return f"patients with this measurement and a label: {n_ref}, where {2 * minimum} are needed. Lifted by more"
     return ""
 
 

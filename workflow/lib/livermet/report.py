@@ -318,7 +318,7 @@ def _sections_caption(inputs: CohortInputs, params: Mapping[str, Any]) -> Markup
     """The caption that all section panels share; empty if there are none."""
     if not inputs.sections:
         return Markup("")
-    wildcards = {"scope": inputs.scope, "library": "each section"}
+    wildcards = {"scope": inputs.scope, "library": "of each library"}
     return render_caption(
         inputs.captions["section"],
         params=caption_params(params) | dict(inputs.drawn),
@@ -391,7 +391,8 @@ def _niches(niches: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per niche with the types that are most enriched in it."""
     rows = []
     for niche, group in niches.groupby("niche", sort=True):
-        top = group.sort_values(["enrichment", "cell_type"], ascending=[False, True], kind="stable").head(5)
+        more = group[group["enrichment"] > 0]
+        top = more.sort_values(["enrichment", "cell_type"], ascending=[False, True], kind="stable").head(5)
         rows.append(
             {
                 "niche": niche,

@@ -361,8 +361,11 @@ def interaction_summary(interactions: pd.DataFrame, *, top: int) -> tuple[pd.Dat
 
 
 def neighbourhood_summary(neighbourhood: pd.DataFrame, *, top: int) -> pd.DataFrame:
-    """Pairs of types with the strongest median z over patients; sections of a patient are averaged first."""
-    finite = neighbourhood[neighbourhood["z"].notna()]
+    """Pairs of types with the strongest median z over patients; sections of a patient are averaged first.
+
+    Sections without border are left out: their null is the weaker one.
+    """
+    finite = neighbourhood[neighbourhood["z"].notna() & (neighbourhood["null"] == "distance_bins")]
     if finite.empty:
         return pd.DataFrame()
     per_patient = finite.groupby(["type_a", "type_b", "patient_id"], sort=True)["z"].mean().reset_index()

@@ -33,9 +33,9 @@ def verdict(
 
     Returns
     -------
-    A dict ready for JSON: scope, label, status (finding, no_finding, not_tested, described), headline, sentences (what
-    was asked, of whom, what was found), limits (what can't be concluded), and numbers (patients per class, tests,
-    refusals by code, look).
+    A dict ready for JSON: scope, label, status (finding, lead, no_finding, not_tested, described), headline, sentences
+    (what was asked, of whom, what was found), limits (what can't be concluded), and numbers (patients per class,
+    tests, refusals by code, look).
     """
     label = read_label(labels, config["primary_label"])
     alpha = config["alpha"] / config["planned_looks"]
@@ -43,6 +43,9 @@ def verdict(
     tested = primary[primary["status"] == "tested"]
     confirmatory = tested[tested["role"] == "confirmatory"]
     found = confirmatory[confirmatory["q"] <= alpha]
+    # With fewer than five patients in a class even a declared feature is a lead: such small arms don't bear a finding.
+    small = found["p_method"].str.contains("exploratory only")
+    names = {True: ", ".join(found.loc[small, "feature"]), False: ", ".join(found.loc[~small, "feature"])}
     exploratory = tested[tested["role"] == "exploratory"]
     leads = exploratory[exploratory["q"] <= config["fdr"]]
     refused = primary[primary["status"] == "refused"]
@@ -55,10 +58,12 @@ def verdict(
         status, headline = "not_tested", f"No statement on {label.name} is made: no confirmatory feature was tested."
     elif found.empty:
         status = "no_finding"
-        headline = f"None of the {len(confirmatory)} tested confirmatory feature(s) is associated with {label.name}."
+        headline = f"No association with {label.name} was found among {_count(confirmatory, 'confirmatory feature')}."
+    elif small.all():
+        status = "lead"
+        headline = f"A lead, not a finding: {names[True]} with {label.name}, in fewer than five patients of a class."
     else:
-        names = ", ".join(found["feature"])
-        status, headline = "finding", f"{len(found)} confirmatory feature(s) associated with {label.name}: {names}."
+        status, headline = "finding", f"Associated with {label.name}: {names[False]}."
 
     sentences = [_asked(label, config, len(primary[primary["role"] == "confirmatory"])), _patients(label, labels)]
     sentences += _tested_patients(tested, label)
@@ -73,7 +78,7 @@ def verdict(
             f"families have q at or below {config['fdr']:.2g}. They are leads for another cohort, not findings."
         )
     sentences += [
-        f"{len(rows)} feature(s) not tested ({code}): {rows['refusal_reason'].mode().iloc[0]}."
+        f"{_count(rows, 'feature')} not tested ({code}): {rows['refusal_reason'].mode().iloc[0]}."
         for code, rows in refused.groupby("refusal_code", sort=True)
     ]
     return {
@@ -89,7 +94,8 @@ def verdict(
             if label.kind != "continuous"
             else {},
             "confirmatory_tested": len(confirmatory),
-            "confirmatory_found": len(found),
+            "confirmatory_found": int((~small).sum()),
+            "confirmatory_leads": int(small.sum()),
             "exploratory_tested": len(exploratory),
             "exploratory_leads": len(leads),
             "refused": {str(code): int(n) for code, n in refused["refusal_code"].value_counts().sort_index().items()},
@@ -97,6 +103,10 @@ def verdict(
             "planned_looks": config["planned_looks"],
         },
     }
+
+
+def _count(rows: pd.DataFrame | pd.Series, noun: str) -> str:
+    return f"{len(rows)} {noun}" + ("" if len(rows) == 1 else "s")
 
 
 def _asked(label: Label, config: Mapping[str, Any], n_declared: int) -> str:
@@ -108,11 +118,11 @@ def _asked(label: Label, config: Mapping[str, Any], n_declared: int) -> str:
 
 def _patients(label: Label, labels: pd.DataFrame) -> str:
     missing = labels[(labels["label"] == label.name) & ~labels[keys.PATIENT].isin(label.numbers.index)]
-    without = f"; {len(missing)} patient(s) have none" if len(missing) else ""
+    without = f"; {_count(missing, 'patient')} without a value" if len(missing) else ""
     if not label.binary:
-        return f"{len(label.numbers)} patient(s) have a value of {label.name}{without}."
+        return f"{_count(label.numbers, 'patient')} with a value of {label.name}{without}."
     n_ref, n_alt = label.classes(label.numbers.index)
-    return f"{n_alt} patient(s) with {label.name} and {n_ref} without{without}."
+    return f"{n_alt} of {_count(label.numbers, 'patient')} with {label.name}, {n_ref} without{without}."
 
 
 def _tested_patients(tested: pd.DataFrame, label: Label) -> list[str]:
@@ -121,8 +131,8 @@ def _tested_patients(tested: pd.DataFrame, label: Label) -> list[str]:
         most = rows.loc[rows["n"].idxmax()]
         classes = f" ({most['n_alt']} with and {most['n_ref']} without {label.name})" if label.binary else ""
         sentences.append(
-            f"{modality}: up to {most['n']} patients tested{classes}; {most['n_missing']} patient(s) with a label "
-            f"have no such measurement; smallest attainable p {most['smallest_attainable_p']:.2g}."
+            f"{modality}: up to {most['n']} patients tested{classes}; of the patients with a label "
+            f"{most['n_missing']} lack this measurement; smallest attainable p {most['smallest_attainable_p']:.2g}."
         )
     return sentences
 
@@ -131,7 +141,7 @@ def _finding(row: Mapping[str, Any], label: Label) -> str:
     direction = "higher" if row["effect"] > 0 else "lower"
     what = {"hedges_g": "Hedges g", "spearman_rho": "rank correlation"}[row["effect_kind"]]
     relative = " relative to the other parts of the same sample" if is_compositional(row["family"]) else ""
-    badge = " Fewer than five patients in a class: exploratory only." if "exploratory only" in row["p_method"] else ""
+    badge = " Fewer than five patients in a class: a lead only." if "exploratory only" in row["p_method"] else ""
     return (
         f"{row['feature']} ({row['family']}, {row['modality']}) is {direction}{relative} with {label.name}: associated "
         f"with {what} {row['effect']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}), Holm-adjusted p "

@@ -17,7 +17,7 @@ from livermet.plots.style import ACCENT, GREY, INK, LIGHT, colours, message_figu
 FAMILY = [keys.MODALITY, "family"]
 SHOWN = 12  # features per panel; the panel's title says of how many
 COLUMNS = 3
-LINE = 120  # characters per line of text below the panels
+LINE = 230  # characters per line of text below the panels
 
 
 def plot_associations(associations: pd.DataFrame, *, alpha: float, fdr: float) -> Figure:
@@ -143,12 +143,15 @@ def plot_power(associations: pd.DataFrame) -> Figure:
 
 
 def refusal_lines(rows: pd.DataFrame) -> list[str]:
-    """One paragraph per refusal and reason, naming the families that it concerns, wrapped to lines."""
+    """One paragraph per kind of refusal, with its most frequent reason and the families concerned, wrapped to lines."""
     refused = rows[rows["status"] == "refused"]
     lines = []
-    for (code, reason), group in refused.groupby(["refusal_code", "refusal_reason"], sort=True):
+    for code, group in refused.groupby("refusal_code", sort=True):
         families = ", ".join(f"{family} ({modality})" for modality, family in group.groupby(FAMILY, sort=True).groups)
-        lines += textwrap.wrap(f"{code}, {len(group)} features not tested: {reason}. Concerns {families}.", LINE)
+        reasons = group["refusal_reason"].value_counts()
+        most = f"Most often ({reasons.iloc[0]})" if len(reasons) > 1 else "Reason"
+        text = f"{code}, {len(group)} features not tested: {families}. {most}: {reasons.index[0]}."
+        lines += textwrap.wrap(text, LINE)
     return lines
 
 
