@@ -6,7 +6,7 @@ import pytest
 
 from cohorts import CONFIG, feature_rows, labels_table, patients_table
 from livermet import response
-from livermet.plots.response import plot_associations, plot_confirmatory, plot_power, refusal_lines
+from livermet.plots.response import LINE, plot_associations, plot_confirmatory, plot_power, refusal_lines
 
 DECLARED = [{"modality": "scrna", "family": "zone", "feature": name} for name in ("f00", "absent")]
 

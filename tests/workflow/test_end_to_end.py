@@ -142,24 +142,36 @@ def test_an_edited_module_reruns_exactly_what_reaches_it(finished, home, module,
         assert (rule in planned) == upstream_edited
 
 
-def test_an_added_library_runs_alone_with_its_scope(finished, study, tmp_path):
-    folder = tmp_path / "study"
-    shutil.copytree(study / "study", folder)
-    table = pd.read_csv(folder / "libraries.tsv", sep="\t", dtype=str, keep_default_na=False)
-    row = table[table["modality"] == "scrna"].iloc[0].copy()
-    row["library_id"] = "L-added"
-    pd.concat([table, row.to_frame().T]).to_csv(folder / "libraries.tsv", sep="\t", index=False)
-    # The same folder as before as far as Snakemake knows: raw files keep their paths through a link.
-    original = study / "study"
-    saved = (original / "libraries.tsv").read_bytes()
-    try:
-        (original / "libraries.tsv").write_bytes((folder / "libraries.tsv").read_bytes())
-        planned = finished.planned()
-    finally:
-        (original / "libraries.tsv").write_bytes(saved)
+@pytest.fixture
+def added_library(study):
+    """The study with one more library, a copy of another one's files; taken out again afterwards."""
+    libraries = study / "study/libraries.tsv"
+    before = libraries.read_bytes()
+    table = pd.read_csv(libraries, sep="\t", dtype=str, keep_default_na=False)
+    row = table[table["path"].str.endswith("filtered_feature_bc_matrix.h5")].iloc[0].copy()
+    copy = study / "study/raw/L-added" / "filtered_feature_bc_matrix.h5"
+    copy.parent.mkdir()
+    shutil.copyfile(study / "study" / row["path"], copy)
+    row["library_id"], row["path"], row["raw_path"] = "L-added", str(copy.relative_to(study / "study")), ""
+    pd.concat([table, row.to_frame().T]).to_csv(libraries, sep="\t", index=False)
+    yield
+    libraries.write_bytes(before)
+    shutil.rmtree(copy.parent)
+
+
+def test_an_added_library_runs_alone_with_its_scope(finished, added_library):
+    planned = finished.planned()
     assert planned["ingest_library"] == 1
     assert planned["qc_library"] == 1
     assert planned["integrate_cells"] == 1
+
+
+def test_a_table_and_a_parameter_may_change_at_once(finished, added_library):
+    """Neither change hides the other: the new library is read, and all of them pass quality control again."""
+    planned = finished.planned(qc={"min_genes": 110})
+    assert planned["check_study"] == 1
+    assert planned["ingest_library"] == 1
+    assert planned["qc_library"] > 5
 
 
 def test_switching_to_a_batch_computes_no_library_again(finished, study):
@@ -168,6 +180,22 @@ def test_switching_to_a_batch_computes_no_library_again(finished, study):
     planned = finished.planned(scope=batch)
     assert "integrate_cells" in planned
     assert not {"ingest_library", "qc_library"} & set(planned)
+
+
+def test_errors_in_the_tables_stop_everything_whatever_was_checked_before(study, home, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(study / "study", folder, ignore=shutil.ignore_patterns("raw"))
+    (folder / "raw").symlink_to(study / "study/raw")
+    patients = (folder / "patients.tsv").read_text().splitlines()
+    patients[1] = patients[1].replace("\t", "\t ", 1).replace(patients[1].split("\t")[1], "", 1)
+    (folder / "patients.tsv").write_text("\n".join(patients) + "\n")
+    workspace = Workspace(tmp_path / "work", home, {"study": str(folder), "results": "results"})
+    for _ in range(2):
+        run = workspace.snakemake(check=False)
+        assert run.returncode != 0
+        assert "patients.tsv" in run.stdout and "centre" in run.stdout
+        command = [sys.executable, "-m", "livermet", "check", "--config", "config.yaml"]
+        assert subprocess.run(command, cwd=workspace.folder, check=False).returncode == 1
 
 
 def test_truth_cores_and_place_change_no_byte(finished, study, home, tmp_path_factory):

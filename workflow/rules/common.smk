@@ -74,9 +74,9 @@ def minutes(n):
 
 
 def final_results():
-    """What a run is asked for: everything of the chosen scope, or the findings alone where the tables have errors."""
+    """What a run is asked for: everything of the chosen scope, or the checked tables alone where these have errors."""
     if STUDY.has_errors:
-        return ["<results>/study/findings.tsv"]
+        return ["<results>/study/tables/patients.tsv"]
     scope = f"<results>/{SCOPE}"
     return [
         f"{scope}/index.html",

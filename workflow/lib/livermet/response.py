@@ -174,7 +174,7 @@ def filter_features(features: pd.DataFrame, *, config: Mapping[str, Any]) -> pd.
     parts = summary["family"].map(is_compositional).astype(bool)
     limit = np.where(parts, config["max_zero_fraction"], MAX_SHARE_OF_ZEROS)
     reasons = {
-        "the same value in every patient": summary["low"] == summary["high"],
+        "the same value in every patient": (summary["low"] == summary["high"]) & (summary["n_patients"] > 1),
         f"fewer than {config['min_mean_cells']:g} cells or spots in the mean": parts
         & (summary["mean_cells"] < config["min_mean_cells"]),
         "absent in too many patients": summary["zero_fraction"] > limit,

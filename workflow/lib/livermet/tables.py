@@ -139,7 +139,7 @@ def read_study_table(path: Path, *, name: str, extra: Mapping[str, Mapping[str, 
         usable = True
         for column, column_schema in columns.items():
             text = cells[places[column]] if column in places else ""
-            row[column], problem = convert(text, column_schema)
+            row[column], problem = convert(text, column_schema, required=column in schema["required"])
             if column == schema["x-key"][0]:
                 mentioned.add(text)
             if not problem and not text and column in schema["required"] and column in places:
@@ -245,7 +245,7 @@ def _field_count(label: str, line: int, cells: list[str], header: list[str]) -> 
     return Finding("error", label, line, "", "", message, "put exactly one tab between fields; leave empty ones empty")
 
 
-def convert(text: str, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, str] | None]:
+def convert(text: str, schema: Mapping[str, Any], *, required: bool = False) -> tuple[Any, tuple[str, str] | None]:
     """Turn one cell into the value that its schema asks for.
 
     Parameters
@@ -254,6 +254,8 @@ def convert(text: str, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, str] 
         The cell, blanks stripped. Empty is a missing value; nothing else is (``NA`` in a text column is a text).
     schema
         ``type`` (string, integer, number), and ``enum``, ``pattern``, ``minimum``, ``maximum`` where given.
+    required
+        Whether the cell may not be empty, so that leaving it empty is no remedy.
 
     Returns
     -------
@@ -263,17 +265,18 @@ def convert(text: str, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, str] 
     missing = "" if kind == "string" else None
     if not text:
         return missing, None
+    otherwise = "" if required else ", or leave the cell empty"
     value: Any = text
     if kind != "string":
         value, problem = _number(text, kind)
         if problem:
             if schema.get("enum"):
-                problem = (problem[0], f"use {allowed(schema['enum'])}, or leave the cell empty")
+                problem = (problem[0], f"use {allowed(schema['enum'])}{otherwise}")
             return missing, problem
     if "enum" in schema and value not in schema["enum"]:
         close = closest(text, [str(option) for option in schema["enum"]])
         hint = f"did you mean {close!r}? " if close else ""
-        return missing, ("is not an allowed value", f"{hint}use {allowed(schema['enum'])}, or leave the cell empty")
+        return missing, ("is not an allowed value", f"{hint}use {allowed(schema['enum'])}{otherwise}")
     if "pattern" in schema and not re.search(schema["pattern"], text):
         if schema["pattern"].startswith("^[a-z]"):
             return missing, ("is not a valid name", "use lower case letters, digits and _, such as ca199")
@@ -281,7 +284,7 @@ def convert(text: str, schema: Mapping[str, Any]) -> tuple[Any, tuple[str, str] 
         return missing, ("cannot be an id (it would name a file)", remedy)
     low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
     if kind != "string" and not low <= value <= high:
-        return missing, (f"lies outside {_range(schema)}", "correct the value or its unit, or leave the cell empty")
+        return missing, (f"lies outside {_range(schema)}", f"correct the value or its unit{otherwise}")
     return value, None
 
 
