@@ -20,5 +20,7 @@ with job_log(snakemake):
     frames = data.frames()
     for name, path in zip(TABLES, snakemake.output.tables, strict=True):
         write_table(frames[name], path)
-    write_table(derive_labels(frames, declared=params.labels), snakemake.output.labels)
+    sd_min_days = params.trial.get("evaluation", {}).get("sd_min_days", 0)
+    labels = derive_labels(frames, declared=params.labels, sd_min_days=sd_min_days)
+    write_table(labels, snakemake.output.labels)
     write_table(findings_frame(findings), snakemake.output.findings)

@@ -22,7 +22,7 @@ def tables(response, *, local=(), courses=(), extra=None, patients=("P1",)):
 
 
 def best(evaluations, **options):
-    labels = derive_labels(tables([("P1", *e) for e in evaluations], **options), declared={})
+    labels = derive_labels(tables([("P1", *e) for e in evaluations], **options), declared={}, sd_min_days=42)
     return labels.set_index("label").loc[["recist_best", "disease_control", "objective_response"]]
 
 
@@ -85,6 +85,22 @@ def test_a_change_of_regimen_ends_the_best_response():
     assert changed["value"] == "2" and "change of regimen on day 100" in changed["source"]
 
 
+def test_treatment_of_earlier_disease_ends_nothing():
+    earlier = {"local": [("P1", -300, "pancreatectomy")], "courses": [("P1", "gemcitabine", -400), ("P1", "GnP", 5)]}
+    assert best([(60, "PR")], **earlier).loc["recist_best", "value"] == "1"
+
+
+def test_baselines_are_no_evaluation_and_stable_disease_has_to_last():
+    courses = [("P1", "GnP", 10)]
+    assert (
+        "no evaluation after the start" in best([(-5, "SD"), (10, "SD")], courses=courses).loc["recist_best", "reason"]
+    )
+    early = best([(51, "SD")], courses=courses).loc["disease_control"]
+    assert early["value"] == "" and "stable only before day 42" in early["reason"]
+    assert best([(52, "SD")], courses=courses).loc["disease_control", "value"] == "1"
+    assert best([(20, "SD"), (70, "PD")], courses=courses).loc["disease_control", "value"] == "0"
+
+
 def test_declared_labels():
     rows = [
         ("P1", None, "", "yes", "none", 0.25),
@@ -98,7 +114,7 @@ def test_declared_labels():
         "change": {"kind": "continuous"},
     }
     frames = tables(rows, extra=list(declared), patients=("P1", "P2", "P3", "P4"))
-    labels = derive_labels(frames, declared=declared)
+    labels = derive_labels(frames, declared=declared, sd_min_days=42)
     values = labels.pivot_table(index="label", columns="patient_id", values="value", aggfunc="first")
     assert values.loc["major"].tolist() == ["1", "0", "", ""]
     assert values.loc["grade"].tolist() == ["0", "2", "1", ""]
@@ -111,8 +127,8 @@ def test_declared_labels():
 def test_without_response_every_patient_has_a_reasoned_row():
     frames = {name: empty_table(name).frame() for name in ("response", "treatment", "local_treatment")}
     frames["patients"] = pd.DataFrame({"patient_id": ["P1", "P2"]})
-    labels = derive_labels(frames, declared={})
+    labels = derive_labels(frames, declared={}, sd_min_days=42)
     assert len(labels) == 6 and (labels["value"] == "").all() and labels["reason"].ne("").all()
     frames["patients"] = empty_table("patients").frame()
-    empty = derive_labels(frames, declared={})
+    empty = derive_labels(frames, declared={}, sd_min_days=42)
     assert empty.empty and list(empty.columns) == ["patient_id", "label", "kind", "value", "source", "reason"]

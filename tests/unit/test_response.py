@@ -80,10 +80,10 @@ def test_swapping_the_classes_flips_effects_and_keeps_p(cohort):
     np.testing.assert_allclose(one["p"], two["p"])
 
 
-def test_a_library_more_of_the_same_patient_is_not_a_patient_more(cohort):
+def test_a_second_row_of_a_patient_is_an_error_and_no_silent_mean(cohort):
     y, centre, features = cohort
-    doubled = features.assign(n_cells=features["n_cells"] * 2)
-    np.testing.assert_allclose(primary(run(doubled, y, centre))["n"], 64)
+    with pytest.raises(ValueError, match="repeat a patient and feature"):
+        run(pd.concat([features, features.iloc[:3]]), y, centre)
 
 
 def test_null_cohorts_are_calibrated():
@@ -219,6 +219,36 @@ def test_r01_too_few_patients_in_a_class():
     assert (run(*small(4, 10))["status"] == "tested").all()
 
 
+def test_labels_without_classes_need_patients_who_differ():
+    rng = np.random.default_rng(2)
+    features = feature_rows(rng.normal(size=(20, 1)), family="zone")
+    centre = np.zeros(20, int)
+    for others, refused in [(2, True), (3, False)]:
+        grades = np.r_[np.full(others, 3), np.full(20 - others, 2)]
+        labels = labels_table(grades, kind="ordinal")
+        table = run(features, grades, centre, labels=labels)
+        assert ((table["refusal_code"] == "R01") == refused).all()
+        if not refused:
+            assert table["p_method"].str.contains("exploratory only").all()
+
+
+def test_patients_whose_centre_holds_one_class_alone_carry_no_comparison():
+    rng = np.random.default_rng(3)
+    y = np.r_[1, np.zeros(8), 1, np.zeros(8), np.ones(6)].astype(int)
+    centre = np.repeat([0, 1, 2], [9, 9, 6])
+    row = refused_with(run(feature_rows(rng.normal(size=(24, 1)), family="zone"), y, centre), "R01")
+    assert "in centres that hold both classes" in row["refusal_reason"]
+
+
+def test_declared_features_that_holm_could_never_pass_are_refused():
+    features, y, centre = small(4, 4)
+    names = ["f00", "f01"]
+    one = run(features, y, centre, confirmatory=declared("f00", family="zone"))
+    assert primary(one)["status"].eq("tested").all()
+    both = run(features, y, centre, confirmatory=declared(*names, family="zone"))
+    assert both["refusal_code"].eq("R02").all() and len(both) == 2
+
+
 def test_few_patients_wear_a_badge():
     assert run(*small(4, 10))["p_method"].str.contains("exploratory only").all()
     assert not run(*small(5, 10))["p_method"].str.contains("exploratory only").any()
@@ -267,8 +297,13 @@ def test_r05_batch_chemistry_or_method():
     pure = np.where(y == 1, "v3", "v2")
     assert "chemistry" in refusals.refuse_confounded(y, centre, {"chemistry": pure})
     mixed = pure.copy()
-    mixed[0] = "v3"
+    mixed[:2] = mixed[1::-1]
     assert refusals.refuse_confounded(y, centre, {"chemistry": mixed}) == ""
+    assert "chemistry" in refusals.imbalance(y, {"chemistry": mixed})
+    assert refusals.imbalance(y, {"chemistry": np.repeat(["v2", "v3"], 6)}) == ""
+    # A continuous label, and one patient who differs, hide nothing.
+    graded = y + np.linspace(0, 0.1, 12)
+    assert "chemistry" in refusals.refuse_confounded(graded, centre, {"chemistry": pure})
     assert refusals.refuse_confounded(y, centre, {"batch": np.array(ids(12))}) == ""  # a batch per patient says nothing
     assert refusals.refuse_confounded(y, centre, {"batch": np.full(12, "b")}) == ""
 
@@ -371,7 +406,7 @@ def test_verdict_speaks_of_confirmatory_findings_only(cohort):
     assert "associated with" in text
     assert f"{y.sum()} of 64 patients with disease_control, {64 - y.sum()} without" in text
     assert "80 % power" in text
-    assert "Look 1 of 1" in text
+    assert "look 1 of 1" in text
     result, text = statement(features, y, centre, n_permutations=1999)
     assert result["status"] == "not_tested"
     assert "f01" not in text

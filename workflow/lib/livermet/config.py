@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -137,8 +137,8 @@ def validate_config(config: Mapping[str, Any]) -> list[Finding]:
     return findings + (_label_findings(config) if not any(key.startswith("labels") for key in broken) else [])
 
 
-def _smallest_p(n_permutations: int, alpha: float, planned_looks: int) -> bool:
-    return 2 / (n_permutations + 1) <= alpha / planned_looks
+def _smallest_p(n_permutations: int, alpha: float, planned_looks: int, confirmatory: Sequence[Any]) -> bool:
+    return 2 / (n_permutations + 1) <= alpha / planned_looks / max(1, len(confirmatory))
 
 
 CROSS_RULES: tuple[tuple[tuple[str, ...], Callable[..., bool], str, str], ...] = (
@@ -185,9 +185,9 @@ CROSS_RULES: tuple[tuple[tuple[str, ...], Callable[..., bool], str, str], ...] =
         "count every look that was planned before the first one",
     ),
     (
-        ("response.n_permutations", "response.alpha", "response.planned_looks"),
+        ("response.n_permutations", "response.alpha", "response.planned_looks", "response.confirmatory"),
         _smallest_p,
-        "so few permutations cannot give a p below the level",
+        "so few permutations cannot give a p below the level, divided by looks and confirmatory features",
         "raise n_permutations",
     ),
     (

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from livermet import keys
+from livermet.labels import treatment_starts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -243,8 +244,9 @@ def interaction_features(interactions: pd.DataFrame) -> Tables:
 def blood_features(blood: pd.DataFrame, treatment: pd.DataFrame) -> Tables:
     """Baseline of each analyte: the last value in the 28 days up to the start of treatment.
 
-    Without a row in the treatment table, days count from enrolment. CA19-9 and CEA are on the log2 scale. Left out of
-    the window, with the reason: censored values, those in a unit other than the canonical one (for analytes without
+    Without a row in the treatment table, days count from enrolment; courses of earlier disease don't count. CA19-9 and
+    CEA are on the log2 scale. Left out, with the reason: analytes without a value in the window, and in it censored
+    values, those in a unit other than the canonical one (for analytes without
     one: in several units), and zeros of analytes that are logged.
 
     Parameters
@@ -254,10 +256,15 @@ def blood_features(blood: pd.DataFrame, treatment: pd.DataFrame) -> Tables:
     """
     table = blood.assign(value=pd.to_numeric(blood["value"]), timepoint=BLOOD_TIMEPOINT, tissue=BLOOD, modality=BLOOD)
     table["feature"] = table["analyte"].astype(str)
-    starts = treatment.groupby(keys.PATIENT)["start_day"].min()
-    table["day"] = table["day"].astype(float) - table[keys.PATIENT].map(starts).astype(float).fillna(0.0)
+    starts = table[keys.PATIENT].map(treatment_starts(treatment)).astype(float).fillna(0.0)
+    table["day"] = table["day"].astype(float) - starts
     first, last = BASELINE_DAYS
-    table = table[table["day"].between(first, last)].sort_values([keys.PATIENT, "feature", "day"], kind="stable")
+    inside = table["day"].between(first, last)
+    outside = table[~inside].drop_duplicates([keys.PATIENT, "feature"])
+    seen = pd.MultiIndex.from_frame(table.loc[inside, [keys.PATIENT, "feature"]])
+    outside = outside[~pd.MultiIndex.from_frame(outside[[keys.PATIENT, "feature"]]).isin(seen)]
+    outside = outside.assign(family=BLOOD, reason=f"no value in the {-first} days up to the start of treatment")
+    table = table[inside].sort_values([keys.PATIENT, "feature", "day"], kind="stable")
 
     units = table.groupby("feature")["unit"].unique()
     table["family"], table["reason"] = BLOOD, ""
@@ -284,7 +291,8 @@ def blood_features(blood: pd.DataFrame, treatment: pd.DataFrame) -> Tables:
         n_cells=0,
         source="blood.tsv",
     )
-    return _typed(features), table.loc[table["reason"] != "", LEFT_OUT_COLUMNS]
+    left_out = pd.concat([table[table["reason"] != ""], outside])[LEFT_OUT_COLUMNS]
+    return _typed(features), left_out
 
 
 def _text(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -17,9 +17,27 @@ RECIST = ("CR", "PR", "SD", "PD")
 NOT_EVALUABLE = "NE"
 POSITIVE = {"disease_control": ("CR", "PR", "SD"), "objective_response": ("CR", "PR")}
 COLUMNS = ("patient_id", "label", "kind", "value", "source", "reason")
+# A course that began longer before enrolment than a baseline scan may lie back is treatment of earlier disease.
+EARLIER_DAYS = 28
 
 
-def derive_labels(tables: Mapping[str, pd.DataFrame], *, declared: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def study_courses(treatment: pd.DataFrame) -> pd.DataFrame:
+    """Courses of systemic treatment that belong to the study, without those of earlier disease, by day of start."""
+    own = treatment["start_day"].astype(float) >= -EARLIER_DAYS
+    return treatment[own].sort_values("start_day", kind="stable")
+
+
+def treatment_starts(treatment: pd.DataFrame) -> dict[str, int]:
+    """First day of the study's treatment per patient; patients without a course of the study have none."""
+    return {
+        str(patient): int(day)
+        for patient, day in study_courses(treatment).groupby("patient_id")["start_day"].min().items()
+    }
+
+
+def derive_labels(
+    tables: Mapping[str, pd.DataFrame], *, declared: Mapping[str, Mapping[str, Any]], sd_min_days: int
+) -> pd.DataFrame:
     """Derive all labels that the tables allow.
 
     Parameters
@@ -29,6 +47,8 @@ def derive_labels(tables: Mapping[str, pd.DataFrame], *, declared: Mapping[str, 
     declared
         Further label columns of response.tsv: kind (binary, ordinal, continuous), for a binary one the positive
         value, for an ordinal one the levels in order.
+    sd_min_days
+        Days from the start of treatment that stable disease must last; a patient seen stable only earlier has no value.
 
     Returns
     -------
@@ -41,14 +61,23 @@ def derive_labels(tables: Mapping[str, pd.DataFrame], *, declared: Mapping[str, 
     Best response is the one reported in a row without ``eval_day``; else the best over the evaluations up to the
     first progression (RECIST 1.1, Eisenhauer 2009, section 4.4.1) and up to the first local treatment or change of
     regimen, since what surgery removes is no response to treatment. NE is never a value: it is neither response nor
-    progression, and a patient with nothing else has none.
+    progression, and a patient with nothing else has none. Evaluations up to the start of treatment are baselines, and
+    treatment of earlier disease (:func:`study_courses`) ends nothing. Without a row in the treatment table, days count
+    from enrolment.
     """
     patients = list(tables["patients"]["patient_id"])
     response = tables["response"]
-    ends = _treatment_ends(tables)
+    starts = treatment_starts(tables["treatment"])
+    ends = _treatment_ends(tables, starts)
     rows = []
     best = {
-        patient: _best_response(response[response["patient_id"] == patient], ends.get(patient)) for patient in patients
+        patient: _best_response(
+            response[response["patient_id"] == patient],
+            start=starts.get(patient, 0),
+            end=ends.get(patient),
+            sd_min_days=sd_min_days,
+        )
+        for patient in patients
     }
     for label, kind in DERIVED_LABELS.items():
         for patient, (value, source, reason) in best.items():
@@ -69,14 +98,15 @@ def _code(label: str, response: str) -> int:
     return RECIST.index(response) if label == "recist_best" else int(response in POSITIVE[label])
 
 
-def _treatment_ends(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[int, str]]:
+def _treatment_ends(tables: Mapping[str, pd.DataFrame], starts: Mapping[str, int]) -> dict[str, tuple[int, str]]:
     """Per patient, the day until which evaluations speak of the first regimen alone, and what ends it."""
     ends: dict[str, tuple[int, str]] = {}
     local = tables["local_treatment"]
     for row in local[local["type"] != "exploratory_only"].itertuples():
-        end = (int(row.day), "local treatment")
-        ends[row.patient_id] = min(ends.get(row.patient_id, end), end)
-    for patient, courses in tables["treatment"].sort_values("start_day", kind="stable").groupby("patient_id"):
+        if row.day >= starts.get(row.patient_id, 0):
+            end = (int(row.day), "local treatment")
+            ends[row.patient_id] = min(ends.get(row.patient_id, end), end)
+    for patient, courses in study_courses(tables["treatment"]).groupby("patient_id"):
         changed = courses[courses["regimen"] != courses["regimen"].iloc[0]]
         if len(changed):
             end = (int(changed["start_day"].iloc[0]), "change of regimen")
@@ -84,7 +114,9 @@ def _treatment_ends(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[int, 
     return ends
 
 
-def _best_response(own: pd.DataFrame, end: tuple[int, str] | None) -> tuple[str, str, str]:
+def _best_response(
+    own: pd.DataFrame, *, start: int, end: tuple[int, str] | None, sd_min_days: int
+) -> tuple[str, str, str]:
     """Best response of one patient from the patient's rows of response.tsv, as (value, source, reason)."""
     given = own[own["recist"] != ""]
     if given.empty:
@@ -94,7 +126,7 @@ def _best_response(own: pd.DataFrame, end: tuple[int, str] | None) -> tuple[str,
         source = "response.tsv: best response as reported"
         value = reported.iloc[0]
         return ("", source, "reported as not evaluable (NE)") if value == NOT_EVALUABLE else (value, source, "")
-    given = given.sort_values("eval_day", kind="stable")
+    given = given[given["eval_day"] > start].sort_values("eval_day", kind="stable")
     counted = given if end is None else given[given["eval_day"] <= end[0]]
     limit = "" if end is None or len(counted) == len(given) else f" up to {end[1]} on day {end[0]}"
     progression = counted.loc[counted["recist"] == "PD", "eval_day"]
@@ -102,15 +134,23 @@ def _best_response(own: pd.DataFrame, end: tuple[int, str] | None) -> tuple[str,
         after = counted["eval_day"] > progression.iloc[0]
         limit = f" up to progression on day {progression.iloc[0]}" if after.any() else limit
         counted = counted[~after]
-    evaluable = counted.loc[counted["recist"] != NOT_EVALUABLE, "recist"]
-    n_missing = len(counted) - len(evaluable)
+    early = (counted["recist"] == "SD") & (counted["eval_day"] - start < sd_min_days)
+    evaluable = counted.loc[~early & (counted["recist"] != NOT_EVALUABLE), "recist"]
+    n_missing = int((counted["recist"] == NOT_EVALUABLE).sum())
     source = f"response.tsv: best of {_evaluations(len(counted))}{limit}"
     if n_missing:
         source += f", {n_missing} of them not evaluable (NE)"
-    if evaluable.empty:
-        reason = f"no evaluation{limit}" if counted.empty else "all evaluations are not evaluable (NE)"
-        return "", source, reason
-    return min(evaluable, key=RECIST.index), source, ""
+    if early.any():
+        source += f", {early.sum()} of them too early for stable disease"
+    if len(evaluable):
+        return min(evaluable, key=RECIST.index), source, ""
+    if counted.empty:
+        reason = f"no evaluation after the start of treatment on day {start}{limit}"
+    elif early.any():
+        reason = f"seen stable only before day {sd_min_days} of treatment{limit}"
+    else:
+        reason = "all evaluations are not evaluable (NE)"
+    return "", source, reason
 
 
 def _declared_value(own: pd.DataFrame, label: str, definition: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -13,8 +13,9 @@ from livermet import statistics
 
 COHORT = "cohort"
 RESPONSE_BY_IMAGING = ("disease_control", "objective_response", "sld_change")
-# Tissue of these timepoints exists only for patients whose disease was controlled.
-AFTER_SELECTION = ("T2_preop", "T3_resection", "T4_postop", "T5_relapse")
+BEFORE_TREATMENT = "T0_pre"
+MAX_EXPLAINED = 0.7  # share of the label's variance that a factor of the design may explain
+SHOWN_EXPLAINED = 0.2  # beyond what chance explains: a factor that is not adjusted for is named beside the result
 
 
 def refuse_uncounted(*, scope: str, look: int | None, planned_looks: int) -> str:
@@ -59,25 +60,32 @@ def refuse_mixed(*, timepoints: Sequence[str], tissues: Sequence[str]) -> str:
 
 
 def refuse_resection(label: str, *, timepoints: Sequence[str]) -> str:
-    """R17: response by imaging can't be compared in tissue that only patients with controlled disease have."""
-    late = [timepoint for timepoint in timepoints if timepoint in AFTER_SELECTION]
+    """R17: response by imaging goes with tissue taken before treatment; later tissue is treated and selected."""
+    late = [timepoint for timepoint in timepoints if timepoint != BEFORE_TREATMENT]
     if not late or not (label in RESPONSE_BY_IMAGING or label.startswith("recist")):
         return ""
     return (
-        f"tissue at {', '.join(late)} exists only for patients whose disease was controlled, since the others are not "
-        f"operated on: response by imaging ({label}) can't be compared in it. Lifted by timepoints: [T0_pre]"
+        f"tissue at {', '.join(late)} has seen treatment, and after surgery it exists only for patients whose disease "
+        f"was controlled: response by imaging ({label}) can't be compared in it. Lifted by timepoints: [T0_pre]"
     )
 
 
-def refuse_small_arms(n_ref: int, n_alt: int, *, minimum: int, binary: bool) -> str:
-    """R01: too few patients in a class (in all, for a label without classes: twice as many are needed)."""
+def refuse_small_arms(n_ref: int, n_alt: int, *, minimum: int, binary: bool, where: str = "") -> str:
+    """R01: too few patients in a class.
+
+    For a label without classes, ``n_ref`` are the patients with its most frequent value and ``n_alt`` all others; in
+    all there must be twice as many as in one class. ``where`` narrows down which patients were counted.
+    """
+    lifted = "Lifted by more patients with this measurement and a label"
     if binary and min(n_ref, n_alt) < minimum:
         return (
-            f"{n_alt} with and {n_ref} without the label, where {minimum} patients of each are needed. "
-            f"Lifted by more patients with this measurement and a label"
+            f"{n_alt} with and {n_ref} without the label{where}, where {minimum} patients of each are needed. {lifted}"
         )
-    if not binary and n_ref < 2 * minimum:
-        return f"patients with this measurement and a label: {n_ref}, where {2 * minimum} are needed. Lifted by more"
+    if not binary and (n_alt < minimum or n_ref + n_alt < 2 * minimum):
+        return (
+            f"{n_ref + n_alt} patients{where}, of whom {n_alt} differ from the most frequent value, where "
+            f"{2 * minimum} and {minimum} are needed. {lifted}"
+        )
     return ""
 
 
@@ -97,7 +105,7 @@ def refuse_confounded(values: np.ndarray, centre: np.ndarray, factors: Mapping[s
     For centres: no label within centres (the design is rank deficient), fewer than two centres with both classes, less
     than half of the patients in such centres, or more than 70 % of the label's variance between centres. Where all
     patients come from one centre there is nothing to be confounded with. For the further factors, whose levels may be
-    many: no level holds both classes, while a level has at least three patients in the mean.
+    many: more than 70 % of the label's variance between levels that have at least three patients in the mean.
 
     Parameters
     ----------
@@ -120,15 +128,30 @@ def refuse_confounded(values: np.ndarray, centre: np.ndarray, factors: Mapping[s
             reasons.append(f"only centre {both[0]} of {len(levels)} holds both classes")
         elif share < 0.5:
             reasons.append(f"only {share:.0%} of the patients are in centres that hold both classes")
-        elif explained > 0.7:
+        elif explained > MAX_EXPLAINED:
             reasons.append(f"centre explains {explained:.0%} of the label")
     for name, levels_of in factors.items():
-        levels = np.unique(levels_of)
-        pure = all(len(np.unique(values[levels_of == level])) < 2 for level in levels)
-        if pure and 2 <= len(levels) <= len(values) / 3:
-            reasons.append(f"no level of {name} holds both classes")
+        explained = statistics.explained_by_strata(values, levels_of)
+        if explained > MAX_EXPLAINED and len(np.unique(levels_of)) <= len(values) / 3:
+            reasons.append(f"{name} explains {explained:.0%} of the label")
     if not reasons:
         return ""
     return (
         f"{'; '.join(reasons)}: response can't be told from it. Lifted by patients of both classes from the same place"
     )
+
+
+def imbalance(values: np.ndarray, factors: Mapping[str, np.ndarray]) -> str:
+    """What goes with the label though not so closely that R05 refuses, and is not adjusted for; "" where nothing does.
+
+    Shares of the label's variance, less what as many levels explain by chance (adjusted R squared).
+    """
+    found = []
+    for name, levels_of in factors.items():
+        spare = len(values) - len(np.unique(levels_of))
+        if spare > 0:
+            unexplained = 1 - statistics.explained_by_strata(values, levels_of)
+            share = 1 - unexplained * (len(values) - 1) / spare
+            if share > SHOWN_EXPLAINED:
+                found.append(f"{name} explains {share:.0%} of the label")
+    return ", ".join(found)

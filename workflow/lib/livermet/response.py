@@ -66,6 +66,7 @@ BADGE_BELOW = 5  # patients per class, below which a result is marked as explora
 # Among more parts than this the log-ratios' own centre moves too little to matter.
 MAX_PARTS_CENTRED = 20
 MAX_SHARE_OF_ZEROS = 0.5  # features that are not compositional, above all interactions: mostly absent, not comparable
+NO_SPREAD = "no spread within the classes, so the difference has no size. Lifted by more patients"
 DESIGN_FACTORS = ("batch", "chemistry", "method")
 
 
@@ -197,6 +198,13 @@ def tested_values(features: pd.DataFrame, *, config: Mapping[str, Any]) -> dict[
     kept = filter_features(features, config=config)
     kept = kept[kept["reason"] == ""]
     table = features.merge(kept[FEATURE], on=FEATURE, how="inner")
+    double = table[table.duplicated([keys.PATIENT, *FEATURE])]
+    if len(double):
+        first = double.iloc[0]
+        raise ValueError(
+            f"feature table: {len(double)} rows repeat a patient and feature, first {first[keys.PATIENT]}, "
+            f"{first['family']}, {first['feature']}; sum over libraries and lesions before"
+        )
     table = table.assign(count=(table["value"] * table["n_cells"]).round())
     result = {}
     for (modality, family), group in table.groupby(FAMILY, sort=True):
@@ -258,7 +266,14 @@ def associate(
         for (modality, family), values in tested_values(table, config=config).items():
             design = _design(patients, values.index, modality)
             found = _test_family(
-                values, label, design, config=config, alpha=alpha, seed=seed, compositional=is_compositional(family)
+                values,
+                label,
+                design,
+                config=config,
+                alpha=alpha,
+                seed=seed,
+                compositional=is_compositional(family),
+                declared={name[2] for name in declared if name[:2] == (modality, family)},
             )
             rows += [{keys.MODALITY: modality, "family": family, **row} for row in found]
     rows += _vanished(declared, rows, table, label, refusal, config=config)
@@ -347,6 +362,7 @@ def _test_family(
     alpha: float,
     seed: int,
     compositional: bool,
+    declared: set[str],
 ) -> list[dict[str, Any]]:
     """Rows of all features of a family; features that are known for the same patients are tested together."""
     values = values[values.index.isin(label.numbers.index)]
@@ -356,7 +372,14 @@ def _test_family(
     for names in patterns.values():
         block = values.loc[known[names[0]], list(names)]
         rows += _test_block(
-            block, label, design.loc[block.index], config=config, alpha=alpha, seed=seed, compositional=compositional
+            block,
+            label,
+            design.loc[block.index],
+            config=config,
+            alpha=alpha,
+            seed=seed,
+            compositional=compositional,
+            declared=declared,
         )
     return rows
 
@@ -370,12 +393,14 @@ def _test_block(
     alpha: float,
     seed: int,
     compositional: bool,
+    declared: set[str],
 ) -> list[dict[str, Any]]:
     y = label.numbers.reindex(block.index).to_numpy()
     centre = design[keys.CENTRE].to_numpy(str)
     counts = _counts(label, set(block.index))
     draws = config["n_permutations"]
-    refusal = _block_refusal(y, centre, design, counts, label, config=config)
+    factors = {name: design[name].to_numpy(str) for name in DESIGN_FACTORS if name in design}
+    refusal = _block_refusal(y, centre, factors, label, config=config)
     smallest = statistics.smallest_attainable_p(y, centre, n_permutations=draws) if len(y) else math.nan
     if not refusal and (reason := refusals.refuse_unattainable(smallest, alpha=alpha)):
         refusal = ("R02", reason)
@@ -392,6 +417,7 @@ def _test_block(
         "confirmatory": alpha / max(1, len(config["confirmatory"])),
         "exploratory": alpha,
     }
+    beyond_holm = refusals.refuse_unattainable(smallest, alpha=level["confirmatory"])
     rows = []
     for analysis, strata, adjusted in analyses:
         centre_differences = compositional and block.shape[1] <= MAX_PARTS_CENTRED
@@ -408,7 +434,7 @@ def _test_block(
                 block.to_numpy(), y, strata, centre_differences=centre_differences
             )
         else:
-            effects = statistics.rank_correlation(block.to_numpy(), y, strata)
+            effects = statistics.rank_correlation(block.to_numpy(), y, strata, centre_differences=centre_differences)
         detectable = {
             role: statistics.minimal_detectable_effect(
                 variance=effects.variance, df=effects.df, alpha=level[role], power=POWER
@@ -421,36 +447,50 @@ def _test_block(
             **counts,
             "analysis": analysis,
             "effect_kind": "hedges_g" if label.binary else "spearman_rho",
-            "p_method": _method(test, adjusted, counts, label),
+            "p_method": _method(test, adjusted, y, centre, label, refusals.imbalance(y, factors)),
             "adjusted_for": adjusted,
             "smallest_attainable_p": statistics.smallest_attainable_p(y, strata, n_permutations=draws),
             "detectable": detectable,
             "status": "tested",
         }
-        rows += [
-            {"feature": name, "effect": effect, "ci_low": low, "ci_high": high, "p": p, **common}
-            for name, effect, low, high, p in zip(block, effects.effect, effects.low, effects.high, test.p, strict=True)
-        ]
+        for name, effect, low, high, p in zip(block, effects.effect, effects.low, effects.high, test.p, strict=True):
+            row = {"feature": name, "effect": effect, "ci_low": low, "ci_high": high, "p": p, **common}
+            if name in declared and beyond_holm:
+                row = {"feature": name, **counts, "smallest_attainable_p": smallest, **_refused("R02", beyond_holm)}
+            elif math.isnan(effect):
+                row = {"feature": name, **counts, **_refused("F03", NO_SPREAD)}
+            if row["status"] == "tested" or analysis == "primary":
+                rows.append(row)
     return rows
 
 
 def _block_refusal(
-    y: np.ndarray,
-    centre: np.ndarray,
-    design: pd.DataFrame,
-    counts: Mapping[str, int],
-    label: Label,
-    *,
-    config: Mapping[str, Any],
+    y: np.ndarray, centre: np.ndarray, factors: Mapping[str, np.ndarray], label: Label, *, config: Mapping[str, Any]
 ) -> tuple[str, str] | None:
-    n_ref = counts["n_ref"] if label.binary else counts["n"]
-    n_alt = counts["n_alt"] if label.binary else 0
-    small = refusals.refuse_small_arms(n_ref, n_alt, minimum=config["min_patients_per_arm"], binary=label.binary)
-    if small:
+    options = {"minimum": config["min_patients_per_arm"], "binary": label.binary}
+    if small := refusals.refuse_small_arms(*_arms(y, label), **options):
         return "R01", small
-    factors = {name: design[name].to_numpy(str) for name in DESIGN_FACTORS if name in design}
-    confounded = refusals.refuse_confounded(y, centre, factors)
-    return ("R05", confounded) if confounded else None
+    if confounded := refusals.refuse_confounded(y, centre, factors):
+        return "R05", confounded
+    # A patient whose centre holds one class alone takes no part in a comparison within centres.
+    where = " in centres that hold both classes"
+    if small := refusals.refuse_small_arms(*_arms(y[_compared(y, centre)], label), **options, where=where):
+        return "R01", small
+    return None
+
+
+def _arms(y: np.ndarray, label: Label) -> tuple[int, int]:
+    """Patients in the two classes; without classes, those with the most frequent value and all others."""
+    if label.binary:
+        return int((y == 0).sum()), int((y == 1).sum())
+    most = int(np.unique(y, return_counts=True)[1].max()) if len(y) else 0
+    return most, len(y) - most
+
+
+def _compared(y: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Patients whose centre holds more than one value of the label."""
+    several = [level for level in np.unique(centre) if len(np.unique(y[centre == level])) > 1]
+    return np.isin(centre, several)
 
 
 def _scale(values: pd.DataFrame | np.ndarray, label: Label) -> np.ndarray:
@@ -459,12 +499,15 @@ def _scale(values: pd.DataFrame | np.ndarray, label: Label) -> np.ndarray:
     return array if label.binary else rankdata(array, axis=0)
 
 
-def _method(test: statistics.Permutation, adjusted: str, counts: Mapping[str, int], label: Label) -> str:
+def _method(
+    test: statistics.Permutation, adjusted: str, y: np.ndarray, centre: np.ndarray, label: Label, imbalance: str
+) -> str:
     within = f"within {adjusted}" if adjusted else "over all patients"
     how = f"all {test.n_arrangements} arrangements" if test.exact else f"{test.n_arrangements - 1} permutations"
-    few = label.binary and min(counts["n_ref"], counts["n_alt"]) < BADGE_BELOW
-    badge = f"; exploratory only: fewer than {BADGE_BELOW} patients in a class" if few else ""
-    return f"{how} {within}{badge}"
+    most, others = _arms(y[_compared(y, centre)], label)
+    few = min(most, others) < BADGE_BELOW if label.binary else others < BADGE_BELOW or most + others < 2 * BADGE_BELOW
+    badge = f"; exploratory only: fewer than {BADGE_BELOW} patients compared in a class" if few else ""
+    return f"{how} {within}{badge}" + (f"; not adjusted: {imbalance}" if imbalance else "")
 
 
 def _counts(label: Label, patients: set[str]) -> dict[str, Any]:

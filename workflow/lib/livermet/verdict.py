@@ -112,7 +112,7 @@ def _count(rows: pd.DataFrame | pd.Series, noun: str) -> str:
 def _asked(label: Label, config: Mapping[str, Any], n_declared: int) -> str:
     return (
         f"Asked: do features of {' and '.join(config['tissues'])} at {' and '.join(config['timepoints'])} go with "
-        f"{label.name}? {n_declared} of them were declared as confirmatory beforehand."
+        f"{label.name}? The config declares {n_declared} of them as confirmatory."
     )
 
 
@@ -139,11 +139,17 @@ def _tested_patients(tested: pd.DataFrame, label: Label) -> list[str]:
 
 def _finding(row: Mapping[str, Any], label: Label) -> str:
     direction = "higher" if row["effect"] > 0 else "lower"
+    # recist_best counts from complete response to progression.
+    towards = "with worse response" if label.name == "recist_best" else f"with {label.name}"
     what = {"hedges_g": "Hedges g", "spearman_rho": "rank correlation"}[row["effect_kind"]]
     relative = " relative to the other parts of the same sample" if is_compositional(row["family"]) else ""
-    badge = " Fewer than five patients in a class: a lead only." if "exploratory only" in row["p_method"] else ""
+    badge = (
+        " Fewer than five patients compared in a class: a lead only." if "exploratory only" in row["p_method"] else ""
+    )
+    if "not adjusted: " in row["p_method"]:
+        badge += f" Not adjusted for: {row['p_method'].split('not adjusted: ')[1]}."
     return (
-        f"{row['feature']} ({row['family']}, {row['modality']}) is {direction}{relative} with {label.name}: associated "
+        f"{row['feature']} ({row['family']}, {row['modality']}) is {direction}{relative} {towards}: associated "
         f"with {what} {row['effect']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}), Holm-adjusted p "
         f"{row['q']:.2g}, n = {row['n']}.{badge}"
     )
@@ -164,7 +170,7 @@ def _limits(confirmatory: pd.DataFrame, tested: pd.DataFrame, config: Mapping[st
         )
         limits.append("Shares are of captured cells: dissociation and capture differ between cell types.")
     limits.append(
-        f"Look {config['look']} of {config['planned_looks']} planned at the unblinded data; alpha is divided by the "
-        f"planned looks."
+        f"By the config this is look {config['look']} of {config['planned_looks']} planned at the unblinded data, and "
+        f"alpha is divided by them. Features declared after looking or looks not counted void the verdict."
     )
     return limits
