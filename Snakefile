@@ -13,12 +13,21 @@ HOME = Path(workflow.basedir)
 LIBRARY_PATH = HOME / "workflow" / "lib"
 sys.path.insert(0, str(LIBRARY_PATH))
 # Scripts run in processes of their own: they take livermet from this folder too, and hash in the same order.
+
+from livermet.findings import format_findings
+from livermet.study import load_study
+
 os.environ.update(
     PYTHONPATH=os.pathsep.join(p for p in (str(LIBRARY_PATH), os.environ.get("PYTHONPATH")) if p), PYTHONHASHSEED="0"
 )
 
 
 configfile: HOME / "config" / "config.yaml"
+
+
+STUDY = load_study(config, workdir=Path.cwd(), files=workflow.configfiles)
+if any(finding.table == "config" and finding.severity == "error" for finding in STUDY.findings):
+    raise WorkflowError(format_findings(STUDY.findings))
 
 
 pathvars:

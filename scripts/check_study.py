@@ -13,9 +13,9 @@ from livermet.tables import TABLES
 with job_log(snakemake):
     params = snakemake.params
     data = read_study(Path(params.study), trial=params.trial, labels=params.labels)
-    # Errors of the config and the overlays come as params; those of the tables are found here again.
-    config_errors = [Finding(**error) for error in params.errors]
-    findings = list(dict.fromkeys([*config_errors, *data.findings, *check_files(data)]))
+    # Findings on the trial file and the overlays come as params; those on the tables are found here again.
+    setup = [Finding(**finding) for finding in params.setup]
+    findings = [*setup, *data.findings, *check_files(data)]
     raise_on_errors(findings)
     frames = data.frames()
     for name, path in zip(TABLES, snakemake.output.tables, strict=True):

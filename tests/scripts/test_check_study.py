@@ -28,7 +28,7 @@ def job(tmp_path):
             study=str(write_study(tmp_path / "study")),
             trial=load_yaml(PROJECT / "config" / "trials" / "scanpan1.yaml"),
             labels={"grade": {"kind": "binary", "positive": "high"}},
-            errors=[],
+            setup=[],
         ),
         output=SimpleNamespace(
             findings=str(out / "findings.tsv"),
@@ -59,7 +59,7 @@ def test_a_good_study_leaves_tables_labels_and_findings(job, tmp_path):
 def test_a_bad_study_leaves_the_list_in_the_log_and_nothing_else(job, tmp_path, capsys):
     patients = tmp_path / "study" / "patients.tsv"
     patients.write_text(patients.read_text().replace("\t61\t", "\t610\t"))
-    job.params.errors = [asdict(Finding("error", "config", None, "scope", "B09", "is no batch", "use cohort"))]
+    job.params.setup = [asdict(Finding("error", "config", None, "scope", "B09", "is no batch", "use cohort"))]
     with pytest.raises(ValueError, match="610"):
         run(job)
     log = (tmp_path / "logs" / "study.log").read_text()

@@ -96,9 +96,12 @@ def test_libraries_go_from_raw_files_to_status_and_figures(home, tmp_path, rows)
         home,
         tmp_path,
         "collect_status",
-        input={"statuses": statuses},
+        input={
+            "statuses": statuses,
+            "cells": [str(out / "qc.h5ad") for name, out in places.items() if name != "SECTION"],
+        },
         output={"table": str(table)},
-        params={"rows": rows},
+        params={"rows": rows, "cells": [name for name in places if name != "SECTION"], "min_genes_shared": 0.5},
     )
     figures = {name: str(tmp_path / f"{name}.png") for name in ("waterfall", "metrics")}
     tables = [str(out / "qc.tsv") for out in places.values()]

@@ -106,6 +106,7 @@ def write_mtx(folder: Path) -> None:
 
 def study_config(folder: Path, **changes: Any) -> dict[str, Any]:
     """The default config, pointed at a study."""
+    (folder.parent / "batches").mkdir(exist_ok=True)
     own = {"study": str(folder), "results": str(folder.parent / "results"), "batches": str(folder.parent / "batches")}
     return merge_config(
         load_yaml(DEFAULT_CONFIG), own, {"labels": {"grade": {"kind": "binary", "positive": "high"}}}, changes

@@ -24,8 +24,9 @@ from livermet.qc import (
     flag_cells,
     nearest,
     qc_library,
+    residual_variance,
 )
-from livermet.status import EXCLUDED, REASONS, status_table
+from livermet.status import EXCLUDED, REASONS, status_table, unlike_genes
 
 QC = {
     "nmads_counts": 5,
@@ -351,7 +352,30 @@ def test_status_table_keeps_the_order_and_misses_no_library():
         {"library_id": "library_id1", "status": "ok", "reason": "", "n_in": 5, "n_out": 4},
         {"library_id": "library_id2", "status": "excluded", "reason": "why", "n_in": 0, "n_out": 0},
     ]
-    table = status_table(statuses, rows)
+    table = status_table(statuses, rows, unlike={})
     assert table["library_id"].tolist() == ["library_id2", "library_id1"] and table["n_out"].tolist() == [0, 4]
     with pytest.raises(ValueError, match="library_id2"):
-        status_table(statuses[:1], rows)
+        status_table(statuses[:1], rows, unlike={})
+
+
+def test_a_library_with_few_genes_is_left_out_and_does_not_cut_the_others():
+    genes = [f"G{i}" for i in range(2000)]
+    libraries = {f"L{i}": np.array(genes, dtype=object) for i in range(4)}
+    assert unlike_genes(libraries, min_shared=0.5) == {}
+    libraries |= {
+        "few": np.array(genes[:200], dtype=object),
+        "mouse": np.array([g.lower() for g in genes], dtype=object),
+    }
+    unlike = unlike_genes(libraries, min_shared=0.5)
+    assert set(unlike) == {"few", "mouse"}
+    assert "200 of the 2000 genes" in unlike["few"]
+    names = ("library_id", "patient_id", "sample_id", "modality", "batch")
+    rows = [dict.fromkeys(names, library) for library in libraries]
+    statuses = [{"library_id": library, "status": "ok", "reason": "", "n_in": 9, "n_out": 9} for library in libraries]
+    table = status_table(statuses, rows, unlike=unlike).set_index("library_id")
+    assert table["status"].eq("excluded").to_dict() == {name: name in unlike for name in libraries}
+    assert table.loc["few", "reason"] == unlike["few"] and table.loc["L0", "reason"] == ""
+
+
+def test_a_library_without_any_count_of_a_gene_is_excluded(tmp_path):
+    assert (residual_variance(sparse.csr_matrix((60, 50), dtype=np.int32)) == 0).all()

@@ -3,10 +3,7 @@
 import re
 
 from livermet import digest
-from livermet.findings import format_findings
-from livermet.study import load_study
 
-STUDY = load_study(config, workdir=Path.cwd())
 SIMULATED = STUDY.simulated
 SCOPE = config["scope"]
 config["simulated"] = SIMULATED  # for the description of the Snakemake report, which sees the config alone
@@ -49,7 +46,9 @@ def library_row(library):
 
 
 def library_files(library):
-    """Raw files of one library that exist; what is missing is an error of the study check, not of Snakemake."""
+    """Raw files of one library; without the tables being right, nothing is computed, whatever was asked for."""
+    if STUDY.has_errors:
+        raise WorkflowError(format_findings(STUDY.findings))
     return STUDY.files(library)
 
 
@@ -59,8 +58,13 @@ def library_config(section, library):
 
 
 def study_tables():
-    """Study tables that exist, by name."""
-    return STUDY.table_files()
+    """Study tables that exist, by name; as functions, since braces in a path would be read as wildcards."""
+    return {name: (lambda wildcards, path=path: path) for name, path in STUDY.table_files().items()}
+
+
+def raw_files():
+    """Raw files of all libraries that exist."""
+    return [file for library in STUDY.libraries("cohort", "all") for file in STUDY.files(library)]
 
 
 def memory(factor, floor):

@@ -9,6 +9,7 @@ neighbour graph, clusters at a resolution chosen by stability, and a UMAP for di
 rule integrate_cells:
     input:
         cells=lambda wc: expand("<results>/libraries/{library}/qc.h5ad", library=libraries(wc.scope, "cells")),
+        status="<results>/{scope}/status.tsv",
     output:
         cells="<results>/{scope}/integrated.h5ad",
         clustering="<results>/{scope}/clustering.tsv",
@@ -25,7 +26,6 @@ rule integrate_cells:
     params:
         code=script_digest("integrate_cells.py"),
         integrate=config["integrate"],
-        min_genes_shared=config["ingest"]["min_genes_shared"],
         rows=lambda wc: scope_rows(wc.scope, "cells"),
         seed=config["seed"],
     message:

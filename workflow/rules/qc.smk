@@ -39,6 +39,7 @@ rule qc_library:
 rule collect_status:
     input:
         statuses=lambda wc: expand("<results>/libraries/{library}/status.json", library=libraries(wc.scope, "all")),
+        cells=lambda wc: expand("<results>/libraries/{library}/qc.h5ad", library=libraries(wc.scope, "cells")),
     output:
         table="<results>/{scope}/status.tsv",
     log:
@@ -54,6 +55,8 @@ rule collect_status:
     params:
         code=script_digest("collect_status.py"),
         rows=lambda wc: scope_rows(wc.scope, "all"),
+        cells=lambda wc: libraries(wc.scope, "cells"),
+        min_genes_shared=config["integrate"]["min_genes_shared"],
     message:
         "Status of all libraries, {wildcards.scope}"
     script:

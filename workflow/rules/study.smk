@@ -1,7 +1,7 @@
 """The study tables as the user gave them are checked; they leave typed tables, labels per patient and all findings.
 
 Of the config, only what the tables are read by is a param here, so that no other setting makes this step run again.
-Errors found while the workflow was parsed are a param too: normally an empty list, they make the check run and say so.
+What was found in the trial file and the overlays while the workflow was parsed is a param too.
 With errors it is the only job, so nothing waits for it: libraries that took its output as `ancient` would not be seen to
 have changed in a run in which the check itself runs again.
 """
@@ -12,6 +12,7 @@ from livermet.tables import TABLES
 rule check_study:
     input:
         **study_tables(),
+        raw=lambda wc: raw_files(),
     output:
         findings="<results>/study/findings.tsv",
         labels="<results>/study/labels.tsv",
@@ -32,7 +33,7 @@ rule check_study:
         study=config["study"],
         trial=STUDY.trial,
         labels=config["labels"],
-        errors=STUDY.errors,
+        setup=STUDY.setup_findings,
     message:
         "Checking the study tables"
     script:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -133,3 +134,5 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line.rstrip("\n")
     except EOFError as error:
         raise ValueError(f"{path}: is truncated; copy it again") from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: is damaged ({error}); copy it again") from error

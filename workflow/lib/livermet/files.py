@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-TEXT_COLUMNS = ("barcode", "cluster", "niche", "label", "value")
+TEXT_COLUMNS = (
+    *("barcode", "cluster", "niche", "label", "value"),
+    *("batch", "centre", "cohort", "regimen", "platform", "unit", "chemistry", "organ"),
+)
 
 
 @contextmanager

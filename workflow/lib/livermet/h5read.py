@@ -39,6 +39,13 @@ def read_obs(path: str | Path, columns: list[str], *, library: str | None = None
     return {name: values[name][mask] for name in columns}
 
 
+def read_names(path: str | Path, part: str) -> np.ndarray:
+    """Names of the cells (part "obs") or of the genes ("var")."""
+    with h5py.File(path, "r") as file:
+        group = file[part]
+        return _column(group[group.attrs["_index"]])
+
+
 def read_uns(path: str | Path, key: str) -> dict[str, Any]:
     """One mapping of ``uns`` with plain values (text, numbers, flags); what is nested deeper is left out.
 

@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from livermet import keys
+from livermet.status import unlike_genes
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def pool_libraries(adatas: Sequence[AnnData], rows: Sequence[dict], *, min_genes
     rows
         For each library its row of the study (library_id, modality, batch, centre, timepoint, tissue).
     min_genes_shared
-        Smallest share of a library's genes (or of the cohort's, if those are fewer) that must be common to both.
+        Share of the genes of most libraries that each library needs (:func:`livermet.status.unlike_genes`).
 
     Returns
     -------
@@ -85,17 +86,10 @@ def pool_libraries(adatas: Sequence[AnnData], rows: Sequence[dict], *, min_genes
 
 
 def _common_genes(adatas: Sequence[AnnData], *, min_genes_shared: float) -> pd.Index:
-    times = pd.concat([pd.Series(1, index=adata.var_names) for adata in adatas]).groupby(level=0).sum()
-    usual = times.index[times >= len(adatas) / 2]
-    for adata in adatas:
-        shared = len(adata.var_names.intersection(usual))
-        smaller = min(adata.n_vars, len(usual))
-        if shared < min_genes_shared * smaller or not shared:
-            raise ValueError(
-                f"library {adata.obs[keys.LIBRARY].iloc[0]}: {shared} of its {adata.n_vars} genes are among the "
-                f"{len(usual)} genes of most libraries, expected at least {min_genes_shared:.0%} of the smaller set; "
-                "give all libraries the same gene names (symbols, one species) or lower ingest: min_genes_shared"
-            )
+    genes = {str(adata.obs[keys.LIBRARY].iloc[0]): adata.var_names.to_numpy() for adata in adatas}
+    for library, reason in unlike_genes(genes, min_shared=min_genes_shared).items():
+        raise ValueError(f"library {library}: {reason}")
+    times = pd.concat([pd.Series(1, index=names) for names in genes.values()]).groupby(level=0).sum()
     first = adatas[0].var_names
     common = first[first.isin(times.index[times == len(adatas)])]
     smallest = min(adatas, key=lambda adata: adata.n_vars)
@@ -103,7 +97,7 @@ def _common_genes(adatas: Sequence[AnnData], *, min_genes_shared: float) -> pd.I
         raise ValueError(
             f"library {smallest.obs[keys.LIBRARY].iloc[0]}: only {len(common)} of its {smallest.n_vars} genes occur in "
             f"every library, expected at least {min_genes_shared:.0%}; give all libraries the same gene names or lower "
-            "ingest: min_genes_shared"
+            "integrate: min_genes_shared"
         )
     return common
 

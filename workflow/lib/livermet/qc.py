@@ -109,7 +109,7 @@ def residual_variance(matrix: sparse.csr_matrix, *, theta: float = 100.0) -> np.
     of_zero = expected / (1 + expected / theta)
     residual = (matrix.data - expected) / np.sqrt(expected + expected**2 / theta)
     squared = np.minimum(residual**2, len(total))
-    surplus = np.bincount(matrix.indices, weights=squared - of_zero, minlength=matrix.shape[1])
+    surplus = np.bincount(matrix.indices, weights=squared - of_zero, minlength=matrix.shape[1]).astype(float)
     for block in np.array_split(total, max(1, len(total) // 256)):
         zero = np.outer(block, share)
         surplus += (zero / (1 + zero / theta)).sum(axis=0)

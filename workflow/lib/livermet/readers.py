@@ -20,7 +20,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from anndata import AnnData
+from anndata._io.specs.registry import IORegistryError  # not exported, and a plain Exception
 from anndata.io import read_elem
 from scipy import io, sparse
 
@@ -544,7 +546,8 @@ def read_h5ad(path: str | Path, *, spatial: bool, pixel_um: float | None) -> Ann
             matrix, var, place = _h5ad_counts(file, obs_names, path)
             positions = _h5ad_positions(file, path) if spatial else None
             in_tissue = read_elem(file["obs"][_IN_TISSUE]) if spatial and _IN_TISSUE in file["obs"] else None
-    except (KeyError, RuntimeError) as error:  # how h5py reports a missing or damaged part of a file
+    # How h5py reports a missing or damaged part of a file, and anndata (by an exception of its own) a foreign one.
+    except (KeyError, RuntimeError, TypeError, IORegistryError) as error:
         raise ValueError(f"{path}: damaged or incomplete ({error}); write it again") from error
     except OSError as error:
         raise ValueError(f"{path}: can't be read ({error}); compare its size and checksum with the original") from error
@@ -626,6 +629,8 @@ def _h5ad_features(var: pd.DataFrame) -> pd.DataFrame:
         named = _column(var, _SYMBOL_COLUMNS)
         symbols = index if named is None else named
     types = _column(var, _TYPE_COLUMNS)
+    if types is not None and not (types == GENE_EXPRESSION).any():
+        types = None  # another vocabulary, such as the biotypes of CELLxGENE
     return _feature_table(
         ids=np.full(len(var), "") if ids is None else ids.to_numpy(),
         symbols=symbols.to_numpy(),
@@ -681,7 +686,11 @@ def read_visium(source: Source | str | Path, *, pixel_um: float | None) -> AnnDa
     right, y down) and, if there is an image, ``uns["spatial"]`` (images and scale factors that fit coordinates in um).
     """
     source = source if isinstance(source, Source) else find_source(source, modality="visium")
-    positions = read_positions(source.file(*POSITION_FILES))
+    position_file = source.file(*POSITION_FILES)
+    try:
+        positions = read_positions(position_file)
+    except (UnicodeDecodeError, pa.ArrowInvalid, pd.errors.ParserError) as error:
+        raise ValueError(f"{position_file}: can't be read ({error}); copy it again") from error
     scale_file = source.file(SCALE_FILE)
     factors = read_scale_factors(scale_file) if scale_file else {}
     um_per_pixel = micrometres_per_pixel(
@@ -853,7 +862,8 @@ def _ambient_counts(adata: AnnData, source: Source, *, max_counts: int, notes: l
             f"{raw.obs_names[0] if raw.n_obs else 'none'}): another run; correct raw_path in libraries.tsv or leave it "
             "empty"
         )
-    missing = adata.var_names[~adata.var_names.isin(raw.var_names)]
+    mine, theirs = _gene_keys(adata, raw)
+    missing = mine[~mine.isin(theirs)]
     if len(missing):
         raise ValueError(
             f"{source.base}: {len(missing)} genes of the filtered counts are missing, such as {missing[0]}: another "
@@ -863,4 +873,12 @@ def _ambient_counts(adata: AnnData, source: Source, *, max_counts: int, notes: l
     if not counts.sum():
         notes.append(f"{source.base}: no empty droplet (at most {max_counts} counts) among the raw ones")
         return None
-    return counts[raw.var_names.get_indexer(adata.var_names)]
+    return counts[theirs.get_indexer(mine)]
+
+
+def _gene_keys(adata: AnnData, raw: AnnData) -> tuple[pd.Index, pd.Index]:
+    """Gene ids of both where complete and unique, else names: programs number duplicate symbols differently."""
+    ids = [pd.Index(part.var[keys.GENE_ID].astype(str)) for part in (adata, raw)]
+    if all(index.is_unique and (index != "").all() for index in ids):
+        return ids[0], ids[1]
+    return adata.var_names, raw.var_names

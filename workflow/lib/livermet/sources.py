@@ -91,6 +91,8 @@ def find_raw(path: str | Path) -> Source:
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; correct raw_path in libraries.tsv or leave it empty")
     if path.is_file():
+        if path.suffix == ".h5ad":
+            raise ValueError(f"{path}: raw droplets are read from a 10x h5 file or an mtx folder, not from h5ad")
         _check_hdf5(path)
         return Source("10x_h5", path, path, (path,))
     return _matrix_source(path, path / "outs" if (path / "outs").is_dir() else path, prefix="raw")
@@ -132,6 +134,9 @@ def read_scale_factors(path: Path) -> dict[str, float]:
         raise ValueError(f"{path}: is not valid JSON ({error}); copy it again from the Space Ranger output") from error
     if not isinstance(factors, dict):
         raise ValueError(f"{path}: holds no named scale factors; copy it again from the Space Ranger output")
+    wrong = [name for name, value in factors.items() if not isinstance(value, int | float)]
+    if wrong:
+        raise ValueError(f"{path}: {wrong[0]} is no number; copy it again from the Space Ranger output")
     return factors
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from livermet import keys
@@ -23,7 +24,39 @@ REASONS = (LOW_COUNTS, LOW_GENES, HIGH_MITO, OUTLIER_COUNTS, DOUBLET)
 EXCLUDED = "library_excluded"
 
 
-def status_table(statuses: list[Mapping[str, Any]], rows: list[Mapping[str, Any]]) -> pd.DataFrame:
+def unlike_genes(genes: Mapping[str, np.ndarray], *, min_shared: float) -> dict[str, str]:
+    """Libraries that can't be pooled with the others, since they hold too few of the genes of most libraries.
+
+    Pooled, a list of two thousand variable genes would cut the whole cohort down to it.
+
+    Parameters
+    ----------
+    genes
+        Gene names of each library with cells.
+    min_shared
+        Share (0 to 1) of the genes of at least half of the libraries that a library needs.
+
+    Returns
+    -------
+    The reason by library.
+    """
+    if not genes:
+        return {}
+    times = pd.concat([pd.Series(1, index=names) for names in genes.values()]).groupby(level=0).sum()
+    usual = times.index[times >= len(genes) / 2]
+    shared = {library: int(usual.isin(names).sum()) for library, names in genes.items()}
+    return {
+        library: f"{n} of the {len(usual)} genes of most libraries are among its {len(genes[library])}, at least "
+        f"{min_shared:.0%} are needed: give all libraries all genes under the same names (symbols, one species), or "
+        "lower integrate: min_genes_shared"
+        for library, n in shared.items()
+        if n < min_shared * len(usual)
+    }
+
+
+def status_table(
+    statuses: list[Mapping[str, Any]], rows: list[Mapping[str, Any]], *, unlike: Mapping[str, str]
+) -> pd.DataFrame:
     """One line per library of a scope: what became of it and why.
 
     Parameters
@@ -32,6 +65,8 @@ def status_table(statuses: list[Mapping[str, Any]], rows: list[Mapping[str, Any]
         Contents of each library's ``status.json``.
     rows
         The libraries of the scope as the study tables have them; their order is kept.
+    unlike
+        Libraries that can't be pooled with the others of the scope, with the reason; they count as excluded.
 
     Raises
     ------
@@ -44,7 +79,11 @@ def status_table(statuses: list[Mapping[str, Any]], rows: list[Mapping[str, Any]
         raise ValueError(f"status.json missing for {', '.join(missing)}; run the rule qc_library for them")
     from_study = ("library_id", "patient_id", "sample_id", "modality", "batch")
     from_status = ("status", "reason", "n_in", "n_out")
-    return pd.DataFrame(
+    table = pd.DataFrame(
         [[*(row[n] for n in from_study), *(found[row[keys.LIBRARY]][n] for n in from_status)] for row in rows],
         columns=[*from_study, *from_status],
     )
+    left_out = table[keys.LIBRARY].isin(list(unlike))
+    table["status"] = table["status"].mask(left_out, "excluded")
+    table["reason"] = table["reason"].mask(left_out, table[keys.LIBRARY].map(unlike))
+    return table

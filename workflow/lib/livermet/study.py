@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from livermet.config import PROJECT, load_yaml, merge_config, schema_findings, validate_config
+from livermet.config import DEFAULT_CONFIG, PROJECT, load_yaml, merge_config, schema_findings, validate_config
 from livermet.findings import Finding, allowed, closest, errors
 from livermet.keys import CELL_MODALITIES, SPATIAL_MODALITIES
 from livermet.sources import library_sources
@@ -108,9 +108,9 @@ class Study:
         return bool(errors(self.findings))
 
     @property
-    def errors(self) -> list[dict[str, Any]]:
-        """The findings that stop a run, as plain dicts; as a rule's param they make the check run again."""
-        return [asdict(finding) for finding in errors(self.findings)]
+    def setup_findings(self) -> list[dict[str, Any]]:
+        """What was found outside the tables, as plain dicts; as a rule's param they make the check run again."""
+        return [asdict(finding) for finding in self.findings if finding not in self.data.findings]
 
     @cached_property
     def scopes(self) -> dict[str, list[str]]:
@@ -151,7 +151,7 @@ class Study:
         row = self.data.library_rows[library]
         try:
             sources = [source for source in library_sources(row) if source]
-        except ValueError:
+        except (ValueError, OSError):
             # The reason is a finding of the check and the status of the library; a file that is copied again counts.
             return [row[name] for name in ("path", "raw_path") if Path(row[name]).is_file()]
         return list(dict.fromkeys(str(file) for source in sources for file in source.files))
@@ -167,7 +167,7 @@ def absolute(text: str, folder: Path) -> str:
     return os.path.abspath(folder / text) if text else ""
 
 
-def load_study(config: Mapping[str, Any], *, workdir: str | Path) -> Study:
+def load_study(config: Mapping[str, Any], *, workdir: str | Path, files: Iterable[str | Path] = ()) -> Study:
     """Read config, trial file, overlays and tables of a study, without side effects.
 
     Parameters
@@ -176,13 +176,15 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path) -> Study:
         The merged config.
     workdir
         The folder that relative paths of the config count from.
+    files
+        The files that the config was merged from, to be read again for what merging hides, such as a key given twice.
 
     Returns
     -------
     The study; what is wrong is in its ``findings`` and never raised, so that everything is listed at once.
     """
     workdir = Path(workdir)
-    findings = validate_config(config)
+    findings = [*_file_findings(files), *validate_config(config)]
     broken = {finding.column.split(".")[0] for finding in findings}
 
     def value(key: str, fallback: Any) -> Any:
@@ -196,6 +198,10 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path) -> Study:
     overlays, overlay_findings = {}, []
     if value("batches", ""):
         overlays, overlay_findings = load_overlays(workdir / config["batches"], data)
+        if not (workdir / config["batches"]).is_dir() and config["batches"] != load_yaml(DEFAULT_CONFIG)["batches"]:
+            message = "there is no such folder: no batch overlay is read"
+            remedy = "correct the path; it counts from the working directory"
+            overlay_findings = [Finding("warning", "config", None, "batches", config["batches"], message, remedy)]
     study = Study(
         config=config,
         data=data,
@@ -209,6 +215,16 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path) -> Study:
         finding = Finding("error", "config", None, "scope", scope, message, f"use {allowed(study.scopes)}")
         study = replace(study, findings=(finding, *study.findings))
     return study
+
+
+def _file_findings(files: Iterable[str | Path]) -> list[Finding]:
+    findings = []
+    for path in files:
+        try:
+            load_yaml(path)
+        except ValueError as error:
+            findings.append(Finding("error", "config", None, "", Path(path).name, str(error), "correct the file"))
+    return findings
 
 
 def trial_file(name: str, *, workdir: Path) -> Path:
@@ -489,6 +505,10 @@ def _path_findings(libraries: StudyTable, folder: Path) -> list[Finding]:
             if problem:
                 findings.append(Finding("error", "libraries.tsv", line, column, text, *problem))
         pixel = row["pixel_um"]
+        if pixel is None and row["modality"] in SPATIAL_MODALITIES and row["path"].endswith(".h5ad"):
+            message = "is empty, and an h5ad does not tell the unit of its positions: the library will be excluded"
+            remedy = "give micrometres per unit of obsm['spatial']; 1 if it is micrometres already"
+            findings.append(Finding("exclusion", "libraries.tsv", line, "pixel_um", "", message, remedy))
         if pixel is not None and not row["path"].endswith(".h5ad") and not PIXEL_UM[0] <= pixel <= PIXEL_UM[1]:
             message = f"lies outside {PIXEL_UM[0]} to {PIXEL_UM[1]} micrometres per pixel"
             remedy = "give micrometres per pixel of the full-resolution image, or leave it empty"

@@ -134,13 +134,14 @@ def read_study_table(path: Path, *, name: str, extra: Mapping[str, Mapping[str, 
             cells.pop()
         if len(cells) != len(header):
             findings.append(_field_count(label, line, cells, header))
+            mentioned.update(cells[:1] if places.get(schema["x-key"][0]) == 0 else [])
             continue
         row: dict[str, Any] = {}
         usable = True
         for column, column_schema in columns.items():
             text = cells[places[column]] if column in places else ""
             row[column], problem = convert(text, column_schema, required=column in schema["required"])
-            if column == schema["x-key"][0]:
+            if column == schema["x-key"][0] and column in places:
                 mentioned.add(text)
             if not problem and not text and column in schema["required"] and column in places:
                 problem = ("is empty", "fill it in; the column is required")
@@ -204,6 +205,8 @@ def _split(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except csv.Error as error:
         message = f"a quotation mark opens or ends in the middle of a cell ({error})"
         raise TableError(message, 'remove the quotation mark, or write it twice inside "..."', row=line) from error
+    if not records:
+        raise TableError("the file is empty", "give at least the header, or remove the file")
     first, header = records[0]
     while not header[-1]:
         header.pop()
