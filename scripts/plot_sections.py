@@ -18,7 +18,7 @@ with job_log(snakemake):
         "stability": spatial.plot_stability(read_table(inputs.stability), min_ari=params.min_ari),
         "neighbourhood": spatial.plot_neighbourhood(read_table(inputs.neighbourhood), min_spots=params.min_spots),
         "profiles": spatial.plot_distance_profiles(sections, **params.profiles),
-        "zones": spatial.plot_zones(sections),
+        "zones": spatial.plot_zones(sections, min_spots=params.min_spots_per_zone),
     }
     for name, figure in figures.items():
         save_figure(figure, snakemake.output[name], simulated=params.simulated)

@@ -70,6 +70,7 @@ EMPTY = {
     "labels": "patient_id label kind value source reason",
     "findings": "severity table row column value message remedy",
     "status": "library_id patient_id sample_id modality batch status reason n_in n_out",
+    "cnv": "patient_id arm mean_log_ratio n_genes called reason",
     "clustering": "resolution n_clusters stability chosen",
     "niches": "niche name cell_type mean_abundance enrichment n_spots n_patients",
     "niche_stability": "k ari_mean ari_sd chosen",
@@ -210,6 +211,10 @@ def demo_inputs(
         columns=EMPTY["findings"].split(),
     )
     tables["features"] = _features(tables["status"], tables["samples"], rng)
+    tables["cnv"] = pd.DataFrame(
+        [(p, "8q", 0.2, 90, "gain", "") for p in sorted(set(tables["samples"]["patient_id"]))],
+        columns=EMPTY["cnv"].split(),
+    )
     tables["clustering"] = pd.DataFrame(
         {
             "resolution": [0.3, 0.5, 0.8, 1.2],

@@ -25,7 +25,7 @@ RECEPTORS = [f"REC{i}" for i in range(8)]
 PAIRS = pd.DataFrame({"ligand": [*LIGANDS, "LIG0_LIG1", "GONE"], "receptor": [*RECEPTORS, "REC0", "REC1"]})
 GENES = [*LIGANDS, *RECEPTORS, "ALB", *(f"G{i}" for i in range(183))]
 TYPES = {keys.MALIGNANT_TYPE: 60, "tam_SPP1": 50, "t_reg": 40, keys.HEPATOCYTE: 40, keys.UNKNOWN: 30, "b_cell": 5}
-NO_NEIGHBOURS = pd.DataFrame(columns=["patient_id", "tissue", "type_a", "type_b", "z"])
+NO_NEIGHBOURS = pd.DataFrame(columns=["patient_id", "timepoint", "tissue", "type_a", "type_b", "z", "null"])
 NO_AMBIENT = pd.DataFrame(index=GENES)
 OPTIONS = {
     "min_cells": 20,
@@ -34,7 +34,7 @@ OPTIONS = {
     "ambient_top": 5,
     "max_contamination": 0.2,
     "min_support_patients": 3,
-    "min_support_z": 1.96,
+    "support_alpha": 0.05,
     "seed": 1,
 }
 
@@ -205,7 +205,7 @@ def test_ligand_that_ambient_rna_explains_is_not_scored_but_its_true_source_is()
     source = edge(table, keys.HEPATOCYTE, keys.MALIGNANT_TYPE, "ALB", "REC0").iloc[0]
     soup = edge(table, "t_reg", keys.MALIGNANT_TYPE, "ALB", "REC0").iloc[0]
     assert (source["status"], source["ambient"]) == ("scored", "ligand")
-    assert (soup["status"], soup["ambient"]) == ("not_detected", "ligand")
+    assert (soup["status"], soup["ambient"]) == ("ambient", "ligand")
     assert "ALB in t_reg is no more than ambient RNA gives" in soup["reason"]
     assert np.isnan(soup["magnitude"])
     assert edge(table, "tam_SPP1", keys.MALIGNANT_TYPE, "LIG0", "REC0")["ambient"].iloc[0] == "none"
@@ -214,41 +214,62 @@ def test_ligand_that_ambient_rna_explains_is_not_scored_but_its_true_source_is()
     assert edge(unknown, "t_reg", keys.MALIGNANT_TYPE, "ALB", "REC0")["status"].iloc[0] == "scored"
 
 
-def near(n, *, z=3.0, tissue="liver_met", per_patient=1):
-    return pd.DataFrame(
-        [(f"P{i}", tissue, "tam_SPP1", keys.MALIGNANT_TYPE, z) for i in range(n) for _ in range(per_patient)],
-        columns=["patient_id", "tissue", "type_a", "type_b", "z"],
-    )
+def near(values, *, tissue="liver_met", timepoint="T0_pre", null="distance_bins", per_patient=1):
+    """Neighbourhood of one pair of types: one z per patient."""
+    rows = [(f"P{i}", z) for i, z in enumerate(values) for _ in range(per_patient)]
+    table = pd.DataFrame(rows, columns=["patient_id", "z"])
+    return table.assign(timepoint=timepoint, tissue=tissue, type_a="tam_SPP1", type_b=keys.MALIGNANT_TYPE, null=null)
 
 
 def test_spatial_support_lifts_an_edge_to_grade_c_in_both_directions_only():
     cells = patient("P1", seed=1)
-    table = run(cells, neighbourhood=near(3))
+    table = run(cells, neighbourhood=near([2.0, 3.0, 4.0]))
     scored = table[table["status"] == "scored"]
     together = scored[["sender", "receiver"]].isin(["tam_SPP1", keys.MALIGNANT_TYPE]).all(axis=1)
     together &= scored["sender"] != scored["receiver"]
     assert together.sum() > 2
     assert set(scored.loc[together, "evidence_grade"]) == {"C"}
     assert set(scored.loc[~together, "evidence_grade"]) == {"D"}
-    for weak in (near(2), near(3, z=1.9), near(2, per_patient=5), near(3, tissue="primary"), NO_NEIGHBOURS):
+    agree = [2.0, 3.0, 4.0]
+    for weak in (
+        near(agree[:2]),
+        near(agree[:2], per_patient=5),
+        near([9.0, 0.1, -0.5]),
+        near(agree, tissue="primary"),
+        near(agree, timepoint="T3_resection"),
+        near(agree, null="sides"),
+        NO_NEIGHBOURS,
+    ):
         grades = run(cells, neighbourhood=weak)["evidence_grade"]
         assert set(grades) == {"D", ""}
 
 
-def test_support_takes_the_median_over_patients_of_the_median_over_sections():
+def test_support_counts_patients_and_leaves_out_a_type_with_itself():
     table = pd.DataFrame(
         {
             "patient_id": ["P1", "P1", "P1", "P2", "P3", "P3"],
+            "timepoint": "T0_pre",
             "tissue": "liver_met",
             "type_a": ["b", "a", "a", "a", "a", "a"],
             "type_b": ["a", "b", "b", "b", "b", "a"],
-            "z": [1.0, 2.0, 9.0, 4.0, 3.0, 50.0],
+            "z": [1.0, 2.0, 9.0, 4.0, 3.5, 50.0],
+            "null": "distance_bins",
         }
     )
-    support = spatial_support(table, min_patients=3, min_z=1.96)
-    assert support[["type_a", "type_b", "n_patients", "median_z", "supported"]].to_numpy().tolist() == [
-        ["a", "b", 3, 3.0, True]
-    ]
+    support = spatial_support(table, min_patients=3, alpha=0.05)
+    assert support[["type_a", "type_b", "n_patients", "supported"]].to_numpy().tolist() == [["a", "b", 3, True]]
+    assert support["mean_z"].iloc[0] == pytest.approx((4 + 4 + 3.5) / 3)
+
+
+def test_types_that_clump_by_themselves_are_not_taken_for_neighbours():
+    """Then z is wide in every section but has no common sign; a median above 1.96 would pass often."""
+    rng = np.random.default_rng(1)
+    n_pairs, n_patients = 600, 6
+    z = rng.normal(-0.3, 3.0, size=(n_pairs, n_patients))
+    table = pd.DataFrame({"type_a": np.repeat([f"a{i:03d}" for i in range(n_pairs)], n_patients), "z": z.ravel()})
+    table["patient_id"] = np.tile([f"P{i}" for i in range(n_patients)], n_pairs)
+    table = table.assign(type_b="b", timepoint="T0_pre", tissue="liver_met", null="distance_bins")
+    assert spatial_support(table, min_patients=3, alpha=0.05)["supported"].mean() <= 0.08
 
 
 def test_summary_counts_patients_not_rows():

@@ -232,6 +232,7 @@ def test_sections_of_a_patient_count_once_in_the_neighbourhood_and_those_without
         ("L5", "P4", "a", "b", 30.0, "sides"),
     ]
     table = pd.DataFrame(rows, columns=["library_id", "patient_id", "type_a", "type_b", "z", "null"])
+    table = table.assign(timepoint="T0_pre", tissue="liver_met")
     summary = neighbourhood_summary(table, top=10)
     assert summary["patients"].tolist() == [2]
     assert summary["median_z"].tolist() == [5.0]

@@ -91,11 +91,15 @@ def test_specks_and_holes_are_absorbed():
 @pytest.mark.parametrize(("missing", "words"), [("hepatocyte", "no liver"), ("malignant_ductal", "no tumour")])
 def test_without_tumour_or_liver_there_is_no_border(missing, words):
     tissue = generator.tissue(seed=0)
-    for fractions in (tissue.fractions.drop(columns=missing), tissue.fractions.assign(**{missing: 0.02})):
+    cases = {
+        words: tissue.fractions.assign(**{missing: 0.02}),
+        f"no profile of {missing}": tissue.fractions.drop(columns=missing),
+    }
+    for reason, fractions in cases.items():
         result = mapped(tissue, fractions)
         assert result.obs[keys.SIGNED_DISTANCE].isna().all()
         assert (result.obs[keys.ZONE] == "none").all()
-        assert words in result.uns["livermet"]["border_reason"]
+        assert reason in result.uns["livermet"]["border_reason"]
 
 
 def test_tumour_and_liver_that_do_not_touch_have_no_border():
@@ -142,3 +146,17 @@ def test_result_can_be_written_and_read(tmp_path):
     back = ad.read_h5ad(tmp_path / "zones.h5ad")
     assert list(back.uns[keys.ABUNDANCE_TYPES]) == list(generator.TYPES)
     np.testing.assert_array_equal(back.obs[keys.SIGNED_DISTANCE], result.obs[keys.SIGNED_DISTANCE])
+
+
+@pytest.mark.parametrize("rim_um", [0, 400, 800])
+def test_a_rim_of_stroma_hides_no_border_and_stroma_inside_the_tumour_is_no_liver(rim_um):
+    row, column = np.mgrid[0:20, 0:40]
+    xy = np.column_stack([(100 * column + 50 * (row % 2)).ravel(), (87 * row).ravel()]).astype(float)
+    x = xy[:, 0] - 2000
+    island = np.hypot(x + 1200, xy[:, 1] - 870) < 350
+    tumour, liver = (x < -rim_um / 2) & ~island, x > rim_um / 2
+    mask = zones.Mask(tumour, liver, np.where(tumour, 1.0, np.where(liver, -1.0, np.nan)), "")
+    graph = zones.spatial_graph(xy, neighbours=6).connectivities
+    distance = zones.signed_distance(xy, mask, graph)
+    assert np.abs(distance - x).max() <= 110  # a pitch
+    assert (distance[island] < 0).all() and island.sum() > 30

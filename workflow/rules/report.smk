@@ -97,6 +97,7 @@ rule cohort_report:
             table=[
                 "status",
                 "clustering",
+                "cnv",
                 "niches",
                 "niche_stability",
                 "neighbourhood",

@@ -146,8 +146,8 @@ def call_malignant(
         result = _score_cells(ratios, candidate[rows], prior[rows], reference[rows], groups[rows])
         malignant = rows[result[keys.MALIGNANT] == "malignant"]
         if malignant.size < min_candidate_cells:
-            # Too few cells to see whether whole arms changed: what looks malignant stays open.
-            result[keys.MALIGNANT][result[keys.MALIGNANT] == "malignant"] = "ambiguous"
+            # Too few cells to see whether whole arms changed: copy number can't tell, and markers have to.
+            result[keys.MALIGNANT][result[keys.MALIGNANT] == "malignant"] = "not_tested"
             profile = _untested_arms(patient, arms, f"{malignant.size} malignant cells, {min_candidate_cells} needed")
         else:
             counts = [np.asarray(adata.X[i].sum(axis=0)).ravel() for i in (malignant, np.flatnonzero(here & reference))]

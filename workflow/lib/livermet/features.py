@@ -220,7 +220,8 @@ def interaction_features(interactions: pd.DataFrame) -> Tables:
     """Strength of each ligand-receptor interaction per patient.
 
     A pair that was looked for among enough cells and not detected has strength 0: leaving it out would drop just those
-    patients in whom it is absent. Pairs with too few cells, or whose genes were not measured, are left out.
+    patients in whom it is absent. Pairs with too few cells, whose
+    genes were not measured, or that ambient RNA explains are left out.
 
     Parameters
     ----------
@@ -236,7 +237,13 @@ def interaction_features(interactions: pd.DataFrame) -> Tables:
         unit="magnitude",
         n_cells=interactions[["n_sender", "n_receiver"]].min(axis=1),
         source="interactions.tsv",
-        reason=interactions["status"].map({"too_few_cells": "too few cells", "not_in_resource": "not in the resource"}),
+        reason=interactions["status"].map(
+            {
+                "too_few_cells": "too few cells",
+                "not_in_resource": "not in the resource",
+                "ambient": "may be ambient RNA",
+            }
+        ),
     )
     return _typed(table[known]), table.loc[~known, LEFT_OUT_COLUMNS]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
+from scipy import sparse, stats
 
 from livermet import keys
 
@@ -112,7 +112,7 @@ def score_interactions(
     ambient_top: int,
     max_contamination: float,
     min_support_patients: int,
-    min_support_z: float,
+    support_alpha: float,
     seed: int,
 ) -> pd.DataFrame:
     """Score ligand-receptor pairs between malignant cells and each other type, one patient at a time.
@@ -144,7 +144,7 @@ def score_interactions(
         Largest share of a cell's counts that ambient RNA is believed to reach. Where an ambient gene's share of a
         type's counts is no larger than this times its share of the ambient profile, the edge is not scored: ambient
         RNA alone (of hepatocytes, mostly) would give as much.
-    min_support_patients, min_support_z
+    min_support_patients, support_alpha
         Spatial support of an edge: fewest patients with both types in sections of that tissue, and the median z over
         patients that must be exceeded.
     seed
@@ -160,7 +160,8 @@ def score_interactions(
     * ``specificity``: -log10 of liana's aggregated specificity rank, higher is more specific; within a patient only.
     * ``consensus_rank``: liana's aggregated magnitude rank, lower is stronger; within a patient only.
     * ``status``: "scored"; "too_few_cells" (a type below ``min_cells``, or no second type to compare with);
-      "not_in_resource" (the pair can't be asked: a gene is not among those measured); "not_detected".
+      "not_in_resource" (the pair can't be asked: a gene is not among those measured); "ambient" (ambient RNA would
+      explain it); "not_detected".
     * ``evidence_grade``: "D" is expression only. "C" adds that both types lie together more often than their distance
       to the tumour border explains. Nothing here can reach A or B, which need patient-level association and
       downstream activity. Empty where not scored.
@@ -176,7 +177,7 @@ def score_interactions(
     typed = ~obs[keys.CELL_TYPE].isin(NOT_A_TYPE).to_numpy()
     genes = pd.Index(cells.var_names)
     measured = _measured(pairs, genes)
-    support = spatial_support(neighbourhood, min_patients=min_support_patients, min_z=min_support_z)
+    support = spatial_support(neighbourhood, min_patients=min_support_patients, alpha=support_alpha)
 
     scored, counts, flags = [], [], []
     for stratum, rows in _strata(obs, typed):
@@ -224,25 +225,31 @@ def score_interactions(
     return table[COLUMNS].sort_values([*STRATUM, *EDGE], ignore_index=True)
 
 
-def spatial_support(neighbourhood: pd.DataFrame, *, min_patients: int, min_z: float) -> pd.DataFrame:
-    """Which pairs of cell types lie together in tissue, patient by patient.
+def spatial_support(neighbourhood: pd.DataFrame, *, min_patients: int, alpha: float) -> pd.DataFrame:
+    """Which pairs of cell types lie together in tissue, over patients.
 
-    Sections of one patient are summarised by their median first, so that a patient with many sections counts once. A
-    type with itself says nothing on communication and is left out.
+    One-sided t test over patients of their z (sections of a patient at one timepoint are averaged first): types that
+    clump by themselves reach a large z in single sections without standing together, so only what patients agree on
+    counts. Sections without a border are left out, since their null is the weaker one, and so is a type with itself.
 
     Returns
     -------
-    DataFrame with tissue, type_a, type_b (in alphabetical order), n_patients, median_z and supported.
+    DataFrame with timepoint, tissue, type_a, type_b (in alphabetical order), n_patients, mean_z, p and supported.
     """
-    columns = [keys.TISSUE, "type_a", "type_b", "n_patients", "median_z", "supported"]
-    table = neighbourhood[neighbourhood["type_a"] != neighbourhood["type_b"]].dropna(subset="z")
+    place = [keys.TIMEPOINT, keys.TISSUE, "type_a", "type_b"]
+    columns = [*place, "n_patients", "mean_z", "p", "supported"]
+    table = neighbourhood[
+        (neighbourhood["type_a"] != neighbourhood["type_b"]) & (neighbourhood["null"] == "distance_bins")
+    ].dropna(subset="z")
     if table.empty:
         return pd.DataFrame(columns=columns)
     ordered = np.sort(table[["type_a", "type_b"]].to_numpy(dtype=str), axis=1)
     table = table.assign(type_a=ordered[:, 0], type_b=ordered[:, 1])
-    by_patient = table.groupby([keys.TISSUE, "type_a", "type_b", keys.PATIENT])["z"].median()
-    result = by_patient.groupby([keys.TISSUE, "type_a", "type_b"]).agg(n_patients="size", median_z="median")
-    result["supported"] = (result["n_patients"] >= min_patients) & (result["median_z"] > min_z)
+    by_patient = table.groupby([*place, keys.PATIENT])["z"].mean()
+    result = by_patient.groupby(place).agg(n_patients="size", mean_z="mean", sd="std")
+    statistic = result["mean_z"] / (result["sd"] / np.sqrt(result["n_patients"])).clip(lower=1e-9)
+    result["p"] = stats.t.sf(statistic, (result["n_patients"] - 1).clip(lower=1))
+    result["supported"] = (result["n_patients"] >= min_patients) & (result["p"] <= alpha)
     return result.reset_index()[columns]
 
 
@@ -464,8 +471,8 @@ def _grid(
     is_scored = grid["magnitude"].notna().to_numpy()
     explained = is_scored & (grid["reason"] != "").to_numpy()
     grid["status"] = np.select(
-        [~asked, few, is_scored & ~explained],
-        ["not_in_resource", "too_few_cells", "scored"],
+        [~asked, few, explained, is_scored],
+        ["not_in_resource", "too_few_cells", "ambient", "scored"],
         default="not_detected",
     )
     grid.loc[grid["status"] != "scored", values] = np.nan
@@ -490,11 +497,12 @@ def _ambient_column(table: pd.DataFrame, top: dict[tuple, set[str] | None]) -> l
 
 
 def _grade(table: pd.DataFrame, support: pd.DataFrame) -> np.ndarray:
-    """C where sender and receiver lie together in that tissue, else D; empty where the edge is not scored."""
-    supported = support.loc[support["supported"].astype(bool), [keys.TISSUE, "type_a", "type_b"]]
+    """C where sender and receiver lie together in that tissue and timepoint, else D; empty where not scored."""
+    place = [keys.TIMEPOINT, keys.TISSUE]
+    supported = support.loc[support["supported"].astype(bool), [*place, "type_a", "type_b"]]
     near = set(supported.itertuples(index=False, name=None))
     together = [
-        (tissue, *sorted((sender, receiver))) in near
-        for tissue, sender, receiver in zip(table[keys.TISSUE], table["sender"], table["receiver"], strict=True)
+        (timepoint, tissue, *sorted((sender, receiver))) in near
+        for timepoint, tissue, sender, receiver in table[[*place, "sender", "receiver"]].itertuples(index=False)
     ]
     return np.where(table["status"] != "scored", "", np.where(together, "C", "D"))

@@ -193,7 +193,7 @@ def scope_neighbourhood(
             section.graph,
             section.coordinates,
             section.distance,
-            section.tumour,
+            np.where(np.isnan(section.distance), section.tumour, section.distance < 0),
             section={name: getattr(section, name) for name in NEIGHBOURHOOD_COLUMNS[:4]},
             bin_um=bin_um,
             n_permutations=n_permutations,

@@ -21,6 +21,8 @@ NICHE_COLUMNS = ("niche", "name", "cell_type", "mean_abundance", "enrichment", "
 STABILITY_COLUMNS = ("k", "ari_mean", "ari_sd", "chosen")
 # Added to shares before logarithms and ratios: about the smallest share that deconvolution can tell from none.
 PSEUDO = 0.005
+# A niche counts for a patient who has at least this share of spots in it: one stray spot makes no niche general.
+MIN_SHARE_OF_PATIENT = 0.05
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,10 @@ def find_niches(
     k_min, k_max, n_seeds, min_ari
         See :func:`stability`.
     """
-    sections = [s for s in sections if len(s.barcodes)]
+    sections = sorted((s for s in sections if len(s.barcodes)), key=lambda s: s.library_id)
     if not sections:
         return _empty("the scope has no section with spots")
-    types = list(dict.fromkeys(name for s in sections for name in s.abundance.columns))
+    types = sorted({name for s in sections for name in s.abundance.columns})
     labels = pd.DataFrame(
         {
             "library_id": np.repeat([s.library_id for s in sections], [len(s.barcodes) for s in sections]),
@@ -189,7 +191,8 @@ def find_niches(
     label_of = {old: f"n{new + 1:02d}" for new, old in enumerate(order)}
     labels.loc[known, "niche"] = [label_of[j] for j in code]
     patients = np.repeat([s.patient_id for s in sections], [len(s.barcodes) for s in sections])[known]
-    n_patients = [len(set(patients[code == j])) for j in range(k)]
+    spread = pd.crosstab(patients, code, normalize="index")
+    n_patients = [int((spread[j] >= MIN_SHARE_OF_PATIENT).sum()) for j in range(k)]
     composition = pd.DataFrame(
         [
             {

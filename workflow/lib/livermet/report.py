@@ -25,6 +25,7 @@ from livermet.report_data import (
     CLINICAL,
     PatientRow,
     association_order,
+    beyond_distance,
     interaction_summary,
     label_overview,
     library_table,
@@ -216,6 +217,8 @@ def cohort_page(inputs: CohortInputs) -> str:
         n_cell_patients=status.loc[
             status["modality"].isin(CELL_MODALITIES) & (status["status"] == "ok"), "patient_id"
         ].nunique(),
+        n_cnv_patients=tables["cnv"].loc[tables["cnv"]["called"] != "not_tested", "patient_id"].nunique(),
+        n_neighbourhood_patients=beyond_distance(tables["neighbourhood"])["patient_id"].nunique(),
         n_section_patients=status.loc[
             ~status["modality"].isin(CELL_MODALITIES) & (status["status"] == "ok"), "patient_id"
         ].nunique(),

@@ -360,15 +360,21 @@ def interaction_summary(interactions: pd.DataFrame, *, top: int) -> tuple[pd.Dat
     return summary.head(top), statuses
 
 
+def beyond_distance(neighbourhood: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of types in sections with a border, whose null takes the distance to it into account."""
+    return neighbourhood[neighbourhood["z"].notna() & (neighbourhood["null"] == "distance_bins")]
+
+
 def neighbourhood_summary(neighbourhood: pd.DataFrame, *, top: int) -> pd.DataFrame:
     """Pairs of types with the strongest median z over patients; sections of a patient are averaged first.
 
     Sections without border are left out: their null is the weaker one.
     """
-    finite = neighbourhood[neighbourhood["z"].notna() & (neighbourhood["null"] == "distance_bins")]
+    finite = beyond_distance(neighbourhood)
     if finite.empty:
         return pd.DataFrame()
-    per_patient = finite.groupby(["type_a", "type_b", "patient_id"], sort=True)["z"].mean().reset_index()
+    unit = ["type_a", "type_b", "patient_id", "timepoint", "tissue"]
+    per_patient = finite.groupby(unit, sort=True)["z"].mean().reset_index()
     summary = (
         per_patient.groupby(["type_a", "type_b"], sort=True)["z"]
         .agg(patients="count", median_z="median", lowest_z="min", highest_z="max")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -166,15 +166,29 @@ def tumour_mask(malignant: np.ndarray, hepatocyte: np.ndarray, graph: sp.csr_mat
     return Mask(tumour, liver, balance, "")
 
 
+def tumour_side(coordinates: np.ndarray, mask: Mask) -> np.ndarray:
+    """Whether a spot lies on the tumour's side: spots that are neither tissue go with the nearest one that is.
+
+    Without it a rim of stroma several spots wide would hide the border, and stroma or necrosis deep inside the tumour
+    would count as distant liver.
+    """
+    side = mask.tumour.copy()
+    known = mask.tumour | mask.liver
+    if known.any() and not known.all():
+        nearest = cKDTree(coordinates[known]).query(coordinates[~known])[1]
+        side[~known] = mask.tumour[known][nearest]
+    return side
+
+
 def border_points(coordinates: np.ndarray, mask: Mask, graph: sp.csr_matrix) -> np.ndarray:
-    """Points of the tumour-liver border (n x 2): one on each edge between a tumour spot and a liver spot.
+    """Points of the tumour-liver border (n x 2): one on each edge between the tumour's side and the liver's.
 
     The point lies where the balance of evidence, taken as linear along the edge, is even; at the midpoint where the
     balance does not change sign along the edge (a spot that follows its surroundings).
     """
     edges = sp.triu(graph, k=1).tocoo()
-    tumour, liver = mask.tumour, mask.liver
-    crossing = (tumour[edges.row] & liver[edges.col]) | (liver[edges.row] & tumour[edges.col])
+    side = tumour_side(coordinates, mask)
+    crossing = side[edges.row] != side[edges.col]
     start, end = edges.row[crossing], edges.col[crossing]
     first, last = mask.balance[start], mask.balance[end]
     step = first - last
@@ -192,7 +206,7 @@ def signed_distance(coordinates: np.ndarray, mask: Mask, graph: sp.csr_matrix) -
     if not len(points):
         return np.full(len(coordinates), np.nan)
     distance = cKDTree(points).query(coordinates)[0]
-    return np.where(mask.tumour, -distance, distance)
+    return np.where(tumour_side(coordinates, mask), -distance, distance)
 
 
 def assign_zones(distance: np.ndarray, *, margin_um: float, core_um: float, distant_um: float) -> np.ndarray:
@@ -255,13 +269,16 @@ def map_section(
     coordinates = np.asarray(result.obsm[keys.SPATIAL], dtype=np.float64)
     graph = spatial_graph(coordinates, neighbours=neighbours)
     by_type = dict(zip(types, fractions.T, strict=True))
-    absent = np.where(np.isnan(fractions).all(axis=1), np.nan, 0.0) if types else np.full(len(coordinates), np.nan)
+    lacking = [name for name in (keys.MALIGNANT_TYPE, keys.HEPATOCYTE) if name not in by_type]
+    unknown = np.full(len(coordinates), np.nan)
     mask = tumour_mask(
-        by_type.get(keys.MALIGNANT_TYPE, absent),
-        by_type.get(keys.HEPATOCYTE, absent),
+        *(unknown if lacking else by_type[name] for name in (keys.MALIGNANT_TYPE, keys.HEPATOCYTE)),
         graph.connectivities,
         min_spots=min_component,
     )
+    if lacking and not abundance_reason:
+        # Taken as abundance 0, the other tissue would be everywhere.
+        mask = replace(mask, reason=f"the annotated cells give no profile of {' and '.join(lacking)}")
     distance = signed_distance(coordinates, mask, graph.connectivities)
     reason = abundance_reason or mask.reason
     if not reason and np.isnan(distance).all():

@@ -149,17 +149,21 @@ def plot_markers(table: pd.DataFrame, *, reason: str) -> Figure:
 
 
 def composition_table(obs: pd.DataFrame) -> pd.DataFrame:
-    """Share of each cell type per patient (rows: patient and modality; columns: types in order of their compartment's
-    size).
-    """
-    table = pd.crosstab(
-        [obs[keys.MODALITY].astype(str), obs[keys.PATIENT].astype(str)], obs[keys.CELL_TYPE].astype(str)
-    )
+    """Share of each cell type (columns) per patient within a modality, tissue and timepoint (rows)."""
+    table = pd.crosstab([_place(obs), obs[keys.PATIENT].astype(str)], obs[keys.CELL_TYPE].astype(str))
     return table.div(table.sum(axis=1), axis=0)
 
 
+def _place(obs: pd.DataFrame) -> pd.Series:
+    parts = [obs[name].astype(str) for name in (keys.MODALITY, keys.TISSUE, keys.TIMEPOINT)]
+    return parts[0] + ", " + parts[1] + ", " + parts[2]
+
+
 def plot_composition(obs: pd.DataFrame, *, reason: str) -> Figure:
-    """Stacked bars of cell types per patient, one panel per modality, sorted by the share of malignant cells."""
+    """Stacked bars of cell types per patient, sorted by the share of malignant cells.
+
+    One panel per modality, tissue and timepoint.
+    """
     if len(obs) == 0:
         return _nothing(reason)
     shares = composition_table(obs)
@@ -172,7 +176,7 @@ def plot_composition(obs: pd.DataFrame, *, reason: str) -> Figure:
     widest = max(len(shares.loc[modality]) for modality in modalities)
     figure = new_figure(width=max(7.5, 0.27 * widest + 4.2), height=max(4.4, 3.6 * len(modalities)))
     panels = figure.subplots(len(modalities), 1, squeeze=False)[:, 0]
-    sizes = obs.groupby([obs[keys.MODALITY].astype(str), obs[keys.PATIENT].astype(str)]).size()
+    sizes = obs.groupby([_place(obs), obs[keys.PATIENT].astype(str)]).size()
     for axes, modality in zip(panels, modalities, strict=True):
         table = shares.loc[modality]
         tumour = table[keys.MALIGNANT_TYPE] if keys.MALIGNANT_TYPE in table else pd.Series(0.0, index=table.index)

@@ -187,6 +187,11 @@ def _outline(ax: Axes, section: AnnData, tumour: np.ndarray) -> None:
     ax.plot(*segments.T, color=ACCENT, lw=1.3)
 
 
+def _unit(section: Section) -> str:
+    """What counts once in a figure over sections: a patient at a timepoint, in a tissue."""
+    return f"{section.patient_id} {section.timepoint} {section.tissue}"
+
+
 def _words(ax: Axes, text: str) -> None:
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, color="#555555", wrap=True, transform=ax.transAxes)
@@ -266,7 +271,7 @@ def plot_neighbourhood(neighbourhood: pd.DataFrame, *, min_spots: int) -> Figure
         return message_figure(
             f"No neighbourhood statistics: no section has a tumour-liver border and {min_spots} spots with abundances."
         )
-    patients = used.groupby(["type_a", "type_b", "patient_id"], sort=False)["z"].mean()
+    patients = used.groupby(["type_a", "type_b", "patient_id", "timepoint", "tissue"], sort=False)["z"].mean()
     pair = patients.groupby(level=[0, 1], sort=False).agg(["median", "size"])
     types = list(dict.fromkeys([*used["type_a"], *used["type_b"]]))
     median = pd.DataFrame(np.nan, index=types, columns=types)
@@ -288,7 +293,7 @@ def plot_neighbourhood(neighbourhood: pd.DataFrame, *, min_spots: int) -> Figure
     bar = figure.colorbar(heat, ax=ax, shrink=0.7, pad=0.01, aspect=25)
     bar.set_label("median z over patients", fontsize=7)
     bar.outline.set_visible(False)
-    note = f"Neighbours beyond distance (n = {most} patients"
+    note = f"Neighbours beyond distance (n = {most} patients, each timepoint by itself"
     ax.set_title(note + (", fewer where a number stands)" if (number.to_numpy() < most).any() else ")"))
     return figure
 
@@ -299,7 +304,7 @@ def plot_distance_profiles(sections: Sequence[Section], *, bin_um: float, min_sp
     Bins with fewer than ``min_spots`` spots of a patient are not drawn for that patient; the mean needs two patients.
     """
     spots = [
-        section.abundance.assign(patient=section.patient_id, bin=np.floor(section.distance / bin_um))
+        section.abundance.assign(patient=_unit(section), bin=np.floor(section.distance / bin_um))
         for section in sections
         if len(section.barcodes) and not np.isnan(section.distance).all()
     ]
@@ -335,17 +340,23 @@ def plot_distance_profiles(sections: Sequence[Section], *, bin_um: float, min_sp
     return figure
 
 
-def plot_zones(sections: Sequence[Section]) -> Figure:
-    """Mean composition of each zone, the mean being taken over patients; and the spots of each zone per section."""
+def plot_zones(sections: Sequence[Section], *, min_spots: int) -> Figure:
+    """Mean composition of each zone, the mean being taken over patients; and the spots of each zone per section.
+
+    A zone counts for a patient, timepoint and tissue with at least ``min_spots`` spots.
+    """
     rows = [
-        section.abundance.assign(patient=section.patient_id, zone=section.zone)[section.zone != "none"]
+        section.abundance.assign(patient=_unit(section), zone=section.zone)[section.zone != "none"]
         for section in sections
     ]
     rows = [table for table in rows if len(table)]
     if not rows:
         return message_figure("No zones: no section has a tumour-liver border.")
     table = pd.concat(rows, ignore_index=True).fillna(0.0)
-    per_patient = table.groupby(["patient", "zone"]).mean(numeric_only=True)
+    groups = table.groupby(["patient", "zone"])
+    per_patient = groups.mean(numeric_only=True)[groups.size() >= min_spots]
+    if per_patient.empty:
+        return message_figure(f"No zones: no zone of a patient holds {min_spots} spots.")
     mean = per_patient.groupby(level="zone").mean()
     patients = per_patient.groupby(level="zone").size()
     zones = [zone for zone in keys.ZONES if zone in mean.index]
