@@ -11,23 +11,11 @@ import anndata as ad
 import pytest
 from PIL import Image
 
+from defaults import DEFAULTS
 from livermet import keys
 from livermet.files import read_json, read_table
 
-QC = {
-    "nmads_counts": 5,
-    "nmads_genes": 5,
-    "nmads_mito": 5,
-    "max_pct_mito": 60,
-    "min_counts": 200,
-    "min_genes": 100,
-    "min_cells": 50,
-    "min_spots": 20,
-    "min_counts_spot": 5,
-    "doublet_rate_per_1000": 0.008,
-    "doublet_score_threshold": None,
-    "remove_doublets": True,
-}
+QC = DEFAULTS["qc"] | {"min_counts_spot": 5}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score, f1_score
 
+from defaults import DEFAULTS
 from livermet import annotate as an
 from livermet import evidence as ev
 from livermet import integrate as ig
@@ -30,24 +31,8 @@ TYPES = [
     "t_CD4_conv",
     "b_cell",
 ]
-ANNOTATE = {
-    "fine_resolution": 8.0,
-    "group_resolution": 1.5,
-    "min_score": 3.0,
-    "min_confidence": 0.4,
-    "min_state_z": 1.5,
-    "min_state_cells": 30,
-}
-CNV = {
-    "window": 100,
-    "step": 10,
-    "min_reference_cells": 50,
-    "min_candidate_cells": 10,
-    "min_genes": 5000,
-    "arm_log_ratio": 0.12,
-    "arm_z": 3.0,
-    "min_arms": 2,
-}
+ANNOTATE = DEFAULTS["annotate"]
+CNV = DEFAULTS["cnv"]
 TYPE_OPTIONS = {name: ANNOTATE[name] for name in ("fine_resolution", "group_resolution", "min_score", "min_confidence")}
 # The authors' labels of the real tumour (Moncada et al. 2020) by how they begin; endocrine cells have no counterpart.
 AUTHORS = {

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from defaults import DEFAULTS
 from livermet import annotate as an
 from livermet import cnv
 from livermet import integrate as ig
@@ -20,16 +21,7 @@ TYPES = [
     "endothelial_vascular",
     "caf_pan",
 ]
-OPTIONS = {
-    "window": 100,
-    "step": 10,
-    "min_reference_cells": 50,
-    "min_candidate_cells": 10,
-    "min_genes": 5000,
-    "arm_log_ratio": 0.12,
-    "arm_z": 3.0,
-    "min_arms": 2,
-}
+OPTIONS = DEFAULTS["cnv"]
 
 
 def called(libraries, **options):

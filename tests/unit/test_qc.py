@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from defaults import DEFAULTS
 from livermet import keys
 from livermet.markers import load_markers
 from livermet.qc import (
@@ -28,20 +29,7 @@ from livermet.qc import (
 )
 from livermet.status import EXCLUDED, REASONS, status_table, unlike_genes
 
-QC = {
-    "nmads_counts": 5,
-    "nmads_genes": 5,
-    "nmads_mito": 5,
-    "max_pct_mito": 60,
-    "min_counts": 200,
-    "min_genes": 100,
-    "min_cells": 50,
-    "min_spots": 20,
-    "min_counts_spot": 100,
-    "doublet_rate_per_1000": 0.008,
-    "doublet_score_threshold": None,
-    "remove_doublets": True,
-}
+QC = DEFAULTS["qc"]
 LIMITS = {
     name: QC[name] for name in ("nmads_counts", "nmads_genes", "nmads_mito", "max_pct_mito", "min_counts", "min_genes")
 }
