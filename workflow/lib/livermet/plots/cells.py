@@ -154,6 +154,10 @@ def composition_table(obs: pd.DataFrame) -> pd.DataFrame:
     return table.div(table.sum(axis=1), axis=0)
 
 
+NARROWEST = 6  # bars that a panel is wide at least
+BARS_IN_A_ROW = 60
+
+
 def _place(obs: pd.DataFrame) -> pd.Series:
     parts = [obs[name].astype(str) for name in (keys.MODALITY, keys.TISSUE, keys.TIMEPOINT)]
     return parts[0] + ", " + parts[1] + ", " + parts[2]
@@ -172,13 +176,18 @@ def plot_composition(obs: pd.DataFrame, *, reason: str) -> Figure:
     )
     order = sorted(shares.columns, key=lambda name: (name == keys.UNKNOWN, str(first[name]), -shares[name].mean()))
     palette = colours(order)
-    modalities = list(dict.fromkeys(shares.index.get_level_values(0)))
-    widest = max(len(shares.loc[modality]) for modality in modalities)
-    figure = new_figure(width=max(7.5, 0.27 * widest + 4.2), height=max(4.4, 3.6 * len(modalities)))
-    panels = figure.subplots(len(modalities), 1, squeeze=False)[:, 0]
+    places = list(dict.fromkeys(shares.index.get_level_values(0)))
+    widths = [max(len(shares.loc[place]), NARROWEST) for place in places]
+    beside = sum(widths) <= BARS_IN_A_ROW
+    if beside:
+        figure = new_figure(width=max(7.5, 0.27 * sum(widths) + 4.2), height=4.6)
+        panels = figure.subplots(1, len(places), squeeze=False, width_ratios=widths)[0]
+    else:
+        figure = new_figure(width=max(7.5, 0.27 * max(widths) + 4.2), height=max(4.4, 3.6 * len(places)))
+        panels = figure.subplots(len(places), 1, squeeze=False)[:, 0]
     sizes = obs.groupby([_place(obs), obs[keys.PATIENT].astype(str)]).size()
-    for axes, modality in zip(panels, modalities, strict=True):
-        table = shares.loc[modality]
+    for axes, place in zip(panels, places, strict=True):
+        table = shares.loc[place]
         tumour = table[keys.MALIGNANT_TYPE] if keys.MALIGNANT_TYPE in table else pd.Series(0.0, index=table.index)
         patients = tumour.sort_values(ascending=False, kind="stable").index
         bottom = np.zeros(len(patients))
@@ -187,10 +196,13 @@ def plot_composition(obs: pd.DataFrame, *, reason: str) -> Figure:
             axes.bar(range(len(patients)), height, bottom=bottom, color=palette[name], width=0.85, linewidth=0)
             bottom += height
         for i, patient in enumerate(patients):
-            axes.text(i, 1.01, f"{sizes[(modality, patient)]:,}", ha="center", va="bottom", fontsize=6, rotation=90)
+            axes.text(i, 1.01, f"{sizes[(place, patient)]:,}", ha="center", va="bottom", fontsize=6, rotation=90)
         axes.set_xticks(range(len(patients)), patients, rotation=90)
-        axes.set(ylim=(0, 1.12), xlim=(-0.7, max(len(patients), 6) - 0.3), ylabel="share of cells")
-        axes.set_title(f"{modality}, patients: {len(patients)}", loc="left", pad=12)
+        axes.set(ylim=(0, 1.12), xlim=(-0.7, max(len(patients), NARROWEST) - 0.3))
+        if axes is panels[0] or not beside:
+            axes.set_ylabel("share of cells")
+        title = f"{place}, n = {len(patients)}"
+        axes.set_title(title.replace(", ", "\n") if beside else title, loc="left", pad=12, fontsize=8)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     handles = [Line2D([], [], marker="s", linestyle="", color=palette[n], label=n.replace("_", " ")) for n in order]
     figure.legend(handles=handles, loc="outside right center", ncols=-(-len(order) // 30))
