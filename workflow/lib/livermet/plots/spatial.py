@@ -255,7 +255,8 @@ def plot_stability(stability: pd.DataFrame, *, min_ari: float) -> Figure:
     ax.axhline(min_ari, color="#888888", lw=0.8, ls="--")
     ax.text(stability["k"].min(), min_ari - 0.02, f"wanted: {min_ari:g}", ha="left", va="top", fontsize=7)
     k = int(stability.loc[stability["chosen"] == 1, "k"].iloc[0])
-    ax.set(xlabel="number of niches", ylabel="adjusted Rand index", ylim=(0, 1.03), title=f"{k} niches chosen")
+    title = f"{k} niches chosen" + (", the largest number tried" if k == stability["k"].max() else "")
+    ax.set(xlabel="number of niches", ylabel="adjusted Rand index", ylim=(0, 1.03), title=title)
     ax.set_xticks(stability["k"])
     return figure
 
