@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from sklearn.metrics import roc_auc_score
 
 from defaults import DEFAULTS
@@ -146,3 +147,27 @@ def test_rules_join_markers_and_copy_number():
     assert cells.obs["cell_type"].tolist() == expected
     assert cells.obs["malignant"].tolist() == calls
     assert cells.obs["confidence"].between(0, 1).all()
+
+
+def test_each_sample_of_a_patient_has_its_own_reference():
+    """What a sample's handling does to all of its cells is no copy number."""
+    (library,) = planted_cells(seed=4, n_patients=1, n_cells=500, n_genes=6500, types=TYPES, novel=0)
+    placed = gene_positions().reindex(library.var_names)
+    changed = cnv.chromosome_arms(placed).isin(["3p", "3q", "5q"]).to_numpy()
+    usable = placed["chromosome"].notna().to_numpy()
+    second = np.arange(library.n_obs) % 2 == 1
+    log_counts = ig.log_normalise(sp.csr_matrix(library.X))[:, usable].tolil()
+    log_counts[np.ix_(second, changed[usable])] = log_counts[np.ix_(second, changed[usable])] * 2
+    log_counts = log_counts.tocsr()
+    normal = np.isin(library.obs["true_type"], ["t_CD8_effector", "tam_SPP1", "endothelial_vascular"])
+    options = {"positions": placed[usable], "window": 100, "step": 10}
+
+    def shift(samples, **changes):
+        given = {"min_reference_cells": 50} | changes
+        ratios = cnv.ratios_by_sample(log_counts, samples, normal, **given, **options)
+        assert ratios.shape[0] == library.n_obs and np.isfinite(ratios).all()
+        return np.abs(ratios[second & normal].mean(axis=0) - ratios[~second & normal].mean(axis=0)).max()
+
+    apart, together = np.where(second, "S02", "S01"), np.full(library.n_obs, "S01")
+    assert shift(apart) < 0.3 * shift(together)
+    assert shift(apart, min_reference_cells=10_000) > 0.9 * shift(together)  # too few: those of the patient

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.resources import files
 from io import StringIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,10 +79,10 @@ def call_malignant(
     """Tell malignant from normal epithelial cells by inferred copy number, patient by patient.
 
     infercnvpy (the method of Patel et al. 2014) smooths log ratios along the genome against immune and endothelial
-    cells of the same patient. A cell is scored by its mean squared smoothed ratio and its correlation with the
-    patient's tumour profile; a two-component mixture on the score, with the normal component learnt from cells that
-    can't be malignant and its weight set per group of cells, gives a probability. Below .1 a cell is normal, above .9
-    malignant, between ambiguous.
+    cells of the same sample (of the same patient, where the sample has too few). A cell is scored by its mean squared
+    smoothed ratio and its correlation with the patient's tumour profile; a two-component mixture on the score, with
+    the normal component learnt from cells that can't be malignant and its weight set per group of cells, gives a
+    probability. Below .1 a cell is normal, above .9 malignant, between ambiguous.
 
     Not for fewer than ``min_genes`` genes with a position (an arm would be one or two windows), nor for a patient
     without enough reference cells: such cells are ``not_tested``, with the reason in ``arms``.
@@ -89,7 +90,7 @@ def call_malignant(
     Parameters
     ----------
     adata
-        Cells with integer counts and ``obs["patient_id"]``.
+        Cells with integer counts, ``obs["patient_id"]`` and ``obs["sample_id"]``.
     candidate
         Cells that may be malignant: epithelial, not hepatocytes.
     prior
@@ -117,6 +118,7 @@ def call_malignant(
         {keys.MALIGNANT: "not_tested", keys.CNV_SCORE: np.nan, "cnv_signal": np.nan, "malignant_probability": np.nan},
         index=adata.obs_names,
     )
+    samples = adata.obs[keys.SAMPLE].astype(str).to_numpy()
     placed = positions.reindex(adata.var_names)
     usable = placed["chromosome"].notna().to_numpy() & ~placed["chromosome"].isin(["chrX", "chrY", "chrM"]).to_numpy()
     arms = chromosome_arms(placed).where(usable, "").to_numpy()
@@ -136,10 +138,12 @@ def call_malignant(
             tables.append(_untested_arms(patient, arms, reason))
             continue
         rows = np.flatnonzero(here)
-        ratios = smoothed_ratios(
+        ratios = ratios_by_sample(
             log_normalise(sp.csr_matrix(adata.X[rows])[:, usable]),
-            placed[usable],
+            samples[rows],
             reference[rows],
+            min_reference_cells=min_reference_cells,
+            positions=placed[usable],
             window=window,
             step=step,
         )
@@ -164,6 +168,28 @@ def call_malignant(
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(ARM_COLUMNS))
     logger.info("copy number: %s", cells[keys.MALIGNANT].value_counts().to_dict())
     return CopyNumbers(cells=cells, arms=table[list(ARM_COLUMNS)])
+
+
+def ratios_by_sample(
+    log_counts: sp.csr_matrix, samples: np.ndarray, reference: np.ndarray, *, min_reference_cells: int, **options: Any
+) -> np.ndarray:
+    """:func:`smoothed_ratios` of one patient's cells, each against the reference cells of its own sample.
+
+    A sample with fewer than ``min_reference_cells`` takes the reference cells of all samples of the patient.
+    """
+    names = np.unique(samples)
+    if len(names) == 1:
+        return smoothed_ratios(log_counts, reference=reference, **options)
+    parts = {}
+    for name in names:
+        own = samples == name
+        used = own if (own & reference).sum() >= min_reference_cells else own | reference
+        ratios = smoothed_ratios(log_counts[used], reference=reference[used], **options)
+        parts[name] = ratios[own[used]]
+    result = np.empty((len(samples), parts[names[0]].shape[1]), dtype=parts[names[0]].dtype)
+    for name, ratios in parts.items():
+        result[samples == name] = ratios
+    return result
 
 
 def smoothed_ratios(
