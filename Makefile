@@ -18,7 +18,8 @@ test: .venv/ready lint
 	mkdir -p build
 	$(BIN)/python -m pytest --basetemp build/pytest
 
-lint: .venv/ready
+# Snakemake reads the study's tables before it lints the workflow.
+lint: .venv/ready $(DEMO)/study/SIMULATED
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
