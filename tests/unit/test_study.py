@@ -373,7 +373,7 @@ def test_paths_of_a_table_count_from_the_table(folder):
 
 def test_a_broken_study_can_still_be_loaded(tmp_path):
     study = load(tmp_path / "none")
-    assert study.has_errors and "no folder 'none'" in format_findings(study.findings)
+    assert study.has_errors and f"no folder '{tmp_path.name}/none'" in format_findings(study.findings)
     assert study.scopes == {"cohort": []} and study.tables["patients"].empty
     config = study_config(tmp_path / "none") | {"study": 5, "labels": 3, "trial": "none.yaml", "batches": None}
     assert {f.column for f in load_study(config, workdir=tmp_path).findings} >= {"study", "labels", "trial", "batches"}

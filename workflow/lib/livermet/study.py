@@ -333,9 +333,10 @@ def label_columns(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
 
 def _missing_tables(folder: Path) -> list[Finding]:
     if not folder.is_dir():
-        message = f"there is no folder {folder.name!r} of study tables"
+        named = "/".join(folder.parts[-2:])
+        message = f"there is no folder {named!r} of study tables"
         remedy = "correct study in the config; a relative path counts from the working directory"
-        return [Finding("error", "config", None, "study", folder.name, message, remedy)]
+        return [Finding("error", "config", None, "study", named, message, remedy)]
     stray = [
         path.name
         for path in sorted(folder.iterdir())
