@@ -220,8 +220,8 @@ def interaction_features(interactions: pd.DataFrame) -> Tables:
     """Strength of each ligand-receptor interaction per patient.
 
     A pair that was looked for among enough cells and not detected has strength 0: leaving it out would drop just those
-    patients in whom it is absent. Pairs with too few cells, whose
-    genes were not measured, or that ambient RNA explains are left out.
+    patients in whom it is absent. Pairs with too few cells, whose genes were not measured, or that ambient RNA explains
+    are left out.
 
     Parameters
     ----------

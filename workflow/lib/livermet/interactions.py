@@ -145,8 +145,8 @@ def score_interactions(
         type's counts is no larger than this times its share of the ambient profile, the edge is not scored: ambient
         RNA alone (of hepatocytes, mostly) would give as much.
     min_support_patients, support_alpha
-        Spatial support of an edge: fewest patients with both types in sections of that tissue, and the median z over
-        patients that must be exceeded.
+        Spatial support of an edge (:func:`spatial_support`): fewest patients with both types in sections of that
+        tissue and timepoint, and the level of the test over patients.
     seed
         Seed of the permutations.
 

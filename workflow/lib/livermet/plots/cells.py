@@ -14,6 +14,8 @@ from livermet.plots.style import GREY, INK, LIGHT, colours, message_figure, new_
 
 NO_CELLS = "No cells to show"
 MAX_LEGEND_ROWS = 16
+NARROWEST = 6  # bars of composition that a panel is wide at least
+BARS_IN_A_ROW = 60
 
 
 def _nothing(reason: str) -> Figure:
@@ -152,10 +154,6 @@ def composition_table(obs: pd.DataFrame) -> pd.DataFrame:
     """Share of each cell type (columns) per patient within a modality, tissue and timepoint (rows)."""
     table = pd.crosstab([_place(obs), obs[keys.PATIENT].astype(str)], obs[keys.CELL_TYPE].astype(str))
     return table.div(table.sum(axis=1), axis=0)
-
-
-NARROWEST = 6  # bars that a panel is wide at least
-BARS_IN_A_ROW = 60
 
 
 def _place(obs: pd.DataFrame) -> pd.Series:
