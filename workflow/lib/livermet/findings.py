@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-SEVERITIES = ("error", "exclusion", "warning")
+SEVERITIES = ("error", "exclusion", "deviation", "warning")
 SHOWN_CHARACTERS = 400
 
 
@@ -19,8 +19,9 @@ class Finding:
     """One problem, with its place and the way out.
 
     An ``error`` stops the run before any compute, an ``exclusion`` costs one library while the others go on, a
-    ``warning`` stops nothing. ``table`` is a study table, "config" or a file; ``row`` counts lines of the file with
-    the header as line 1, and is None where the finding is not about a row.
+    ``deviation`` is a departure from the protocol, a fact that stops nothing, and neither does a ``warning``.
+    ``table`` is a study table, "config" or a file; ``row`` counts lines of the file with the header as line 1, and is
+    None where the finding is not about a row. ``rule`` names the rule of the study's logic (V01 to V20) where one fired.
     """
 
     severity: str
@@ -30,13 +31,14 @@ class Finding:
     value: str
     message: str
     remedy: str
+    rule: str = ""
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
             raise ValueError(f"finding of severity {self.severity!r}: expected one of {', '.join(SEVERITIES)}")
 
 
-COLUMNS = tuple(field.name for field in fields(Finding))
+COLUMNS = ("severity", "rule", *(field.name for field in fields(Finding) if field.name not in ("severity", "rule")))
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
