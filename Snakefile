@@ -62,6 +62,11 @@ include: "workflow/rules/report.smk"
 
 onstart:
     stamp_results()
+    forget_withdrawn()
+
+
+onerror:
+    keep_findings()
 
 
 rule all:

@@ -2,25 +2,29 @@
 
 from pathlib import Path
 
-from livermet.filecheck import check_files
+import pandas as pd
+
+from livermet.check import check_study
 from livermet.files import write_table
 from livermet.findings import Finding, findings_frame, raise_on_errors
-from livermet.labels import derive_labels
+from livermet.protocol import deviations
 from livermet.snake import job_log
 from livermet.study import read_study
 from livermet.tables import TABLES
 
 with job_log(snakemake):
-    params = snakemake.params
-    data = read_study(Path(params.study), trial=params.trial, labels=params.labels)
+    params, output = snakemake.params, snakemake.output
+    data = read_study(Path(params.study), trial=params.trial, labels=params.labels, **params.reading)
     # Findings on the trial file and the overlays come as params; those on the tables are found here again.
     setup = [Finding(**finding) for finding in params.setup]
-    findings = [*setup, *data.findings, *check_files(data)]
-    raise_on_errors(findings)
+    checked = check_study(data, setup=setup, trial=params.trial, declared=params.labels, primary=params.primary)
+    write_table(findings_frame(checked.findings), snakemake.log.findings)  # logs stay, also when this fails
+    raise_on_errors(checked.findings)
     frames = data.frames()
-    for name, path in zip(TABLES, snakemake.output.tables, strict=True):
+    for name, path in zip(TABLES, output.tables, strict=True):
         write_table(frames[name], path)
-    sd_min_days = params.trial.get("evaluation", {}).get("sd_min_days", 0)
-    labels = derive_labels(frames, declared=params.labels, sd_min_days=sd_min_days)
-    write_table(labels, snakemake.output.labels)
-    write_table(findings_frame(findings), snakemake.output.findings)
+    write_table(checked.derived.labels, output.labels)
+    write_table(checked.derived.recist, output.recist)
+    write_table(pd.DataFrame([data.consent]), output.consent)
+    write_table(deviations(data.tables, checked.findings), output.deviations)
+    write_table(findings_frame(checked.findings), output.findings)

@@ -10,7 +10,10 @@ from livermet.snake import job_log
 
 with job_log(snakemake):
     given, params, scope = snakemake.input, snakemake.params, snakemake.wildcards.scope
-    tables = {Path(path).stem: read_table(path) for path in [*given.scope_tables, *given.study_tables]}
+    tables = {Path(path).stem: read_table(path) for path in given.study_tables}
+    # The study and the scope have findings of their own, in files of the same name.
+    renamed = {"findings": "scope_findings"}
+    tables |= {renamed.get(Path(path).stem, Path(path).stem): read_table(path) for path in given.scope_tables}
     common = {"scope": scope, "title": params.report["title"], "simulated": params.simulated}
     inputs = CohortInputs(
         **common,

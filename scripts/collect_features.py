@@ -25,7 +25,12 @@ with job_log(snakemake):
             features.niche_features(niches),
             features.zone_features(spots, min_spots=snakemake.params.min_spots_per_zone),
             features.interaction_features(read_table(given.interactions)),
-            features.blood_features(read_table(given.blood), read_table(given.treatment)),
+            features.blood_features(
+                read_table(given.blood),
+                read_table(given.treatment),
+                read_table(given.local_treatment),
+                windows=snakemake.params.windows,
+            ),
         ]
     )
     write_parquet(table, snakemake.output.features)

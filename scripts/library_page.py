@@ -10,10 +10,13 @@ from livermet.library_report import LibraryInputs, count_types, library_page, me
 from livermet.plots.qc import plot_library_qc
 from livermet.plots.style import save_figure
 from livermet.snake import job_log
+from livermet.status import scope_statuses
 
 with job_log(snakemake):
     given, params, library = snakemake.input, snakemake.params, snakemake.wildcards.library
-    status = read_json(given.status)
+    decided = read_table(given.scope_status)
+    (status,) = scope_statuses([read_json(given.status)], decided)
+    findings = read_table(given.findings)
     figure = plot_library_qc(read_table(given.table), status)
     save_figure(figure, snakemake.output.figure, simulated=params.simulated)
     figures = {"library_qc": snakemake.output.figure}
@@ -27,7 +30,8 @@ with job_log(snakemake):
         simulated=params.simulated,
         row=params.row,
         status=status,
-        siblings=[read_json(path) for path in given.siblings],
+        siblings=scope_statuses([read_json(path) for path in given.siblings], decided),
+        warnings=findings.loc[(findings["value"] == library) & (findings["severity"] == "warning"), "message"].tolist(),
         figures={name: Path(path).read_bytes() for name, path in figures.items()},
         captions=params.captions,
         params=params.config,

@@ -3,14 +3,16 @@
 import anndata as ad
 
 from livermet.deconvolve import abundance_table, abundances, profiles_of_patient
-from livermet.files import write_h5ad, write_parquet
+from livermet.files import read_table, write_h5ad, write_parquet
 from livermet.markers import load_markers
+from livermet.section import scope_section
 from livermet.snake import job_log
 from livermet.zones import map_section
 
 with job_log(snakemake):
     options = snakemake.params.spatial
-    section = ad.read_h5ad(snakemake.input.section)
+    status = read_table(snakemake.input.status).set_index("library_id").loc[snakemake.wildcards.library]
+    section = scope_section(ad.read_h5ad(snakemake.input.section), status=status)
     profiles = profiles_of_patient(ad.read_h5ad(snakemake.input.reference), snakemake.params.patient)
     result = abundances(
         section.X,

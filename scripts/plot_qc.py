@@ -4,10 +4,13 @@ from livermet.files import read_json, read_table
 from livermet.plots.qc import plot_metrics, plot_waterfall
 from livermet.plots.style import save_figure
 from livermet.snake import job_log
+from livermet.status import scope_statuses
 
 with job_log(snakemake):
     output, simulated = snakemake.output, snakemake.params.simulated
-    statuses = [read_json(path) for path in snakemake.input.statuses]
+    statuses = scope_statuses(
+        [read_json(path) for path in snakemake.input.statuses], read_table(snakemake.input.status)
+    )
     tables = {
         status["library_id"]: read_table(path) for status, path in zip(statuses, snakemake.input.tables, strict=True)
     }

@@ -16,7 +16,16 @@ with job_log(snakemake):
         timepoints=config["timepoints"],
         tissues=config["tissues"],
     )
-    associations = associate(features, labels, design, config=config, scope=scope, seed=snakemake.params.seed)
+    associations = associate(
+        features,
+        labels,
+        design,
+        config=config,
+        goes_with=snakemake.params.goes_with,
+        scope=scope,
+        seed=snakemake.params.seed,
+        deviating=set(read_table(snakemake.input.deviations)["patient_id"]),
+    )
     filtered = filter_features(analysis_set(features, config=config), config=config)
     write_table(associations, snakemake.output.associations)
     write_table(filtered[filtered["reason"] != ""], snakemake.output.filtered)

@@ -21,3 +21,13 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("LIVERMET_TEST_DATA is not set: it names the folder of real data for tests")
     return Path(folder)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What became of the corpus of bad inputs: how many were tried, got their words, or passed in silence."""
+    reports = [report for name in ("passed", "failed") for report in terminalreporter.stats.get(name, [])]
+    answers = [value for report in reports for key, value in report.user_properties if key == "corpus"]
+    if answers:
+        counts = ", ".join(f"{word} {answers.count(word)}" for word in ("clear", "other words", "silent"))
+        terminalreporter.section("corpus of bad inputs")
+        terminalreporter.line(f"tried {len(answers)}, {counts}")

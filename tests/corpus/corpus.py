@@ -7,10 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from livermet.filecheck import check_files
+import anndata as ad
+
+from file_study import library
+from livermet.check import check_study
 from livermet.findings import COLUMNS
-from livermet.readers import ingest_library
-from livermet.study import load_study
+from livermet.ingest import ingest_library
+from livermet.keys import CELL_MODALITIES
+from livermet.qc import qc_library
+from livermet.status import unlike_genes
+from livermet.study import Study, load_study
 from study_files import study_config
 
 # What a case may lead to; all but the last are findings of that severity, or the reason of a library's exclusion.
@@ -71,14 +77,40 @@ def try_case(case: Case, folder: Path) -> Outcome:
     """Damage the study in ``folder`` and let the project check it, and read its libraries where these are the point."""
     case.damage(folder)
     study = load_study(study_config(folder, **case.changes), workdir=folder.parent)
-    findings = [*study.findings, *check_files(study.data)]
-    messages = [(f.severity, " ".join(str(getattr(f, name)) for name in COLUMNS)) for f in findings]
-    left_out = []
+    setup = [finding for finding in study.findings if finding not in study.data.findings]
+    primary = study.config["response"]["primary_label"]
+    checked = check_study(study.data, setup=setup, trial=study.trial, declared=study.config["labels"], primary=primary)
+    messages = [(f.severity, " ".join(str(getattr(f, name)) for name in COLUMNS)) for f in checked.findings]
+    left_out: list[str] = []
     if case.study == "files" and not study.has_errors:
-        for library in study.libraries("cohort", "all"):
-            counts = ingest_library(study.row(library), ingest_config={"empty_max_counts": 100}, simulated=False)
-            meta = counts.uns["livermet"]
-            messages += [("exclusion", meta["reason"])] if meta["reason"] else []
-            messages += [("note", f"{library} {meta['notes']}")]
-            left_out += [library] if not counts.n_obs else []
+        said, left_out = _read_libraries(study, case)
+        messages += said
     return Outcome(tuple(messages), tuple(left_out))
+
+
+def _read_libraries(study: Study, case: Case) -> tuple[list[tuple[str, str]], list[str]]:
+    """Read all libraries as the workflow does: what is said of the case's own, and which are left out.
+
+    A library other than the case's that is read otherwise than it was written is an error.
+    """
+    messages, left_out, genes = [], [], {}
+    for name in study.libraries("cohort", "all"):
+        row, qc = study.row(name), study.library_config("qc", name)
+        path = Path(study.config["results"]) / "libraries" / name / "counts.h5ad"
+        ingest_library(row, path, ingest_config={"empty_max_counts": qc["empty_max_counts"]}, simulated=False)
+        counts = ad.read_h5ad(path)
+        if case.library in ("", name):
+            _, _, status = qc_library(counts, config=qc, row=row, seed=1)
+            messages += [("note", f"{name}: {note}") for note in status["notes"]]
+            if status["status"] == "excluded":
+                messages.append(("exclusion", f"{name}: {status['reason']}"))
+                left_out.append(name)
+        if name != case.library and (
+            counts.shape != library(name).counts.shape or (library(name).counts != counts.X).nnz
+        ):
+            messages.append(("error", f"{name}: read otherwise than it was written"))
+        if name not in left_out and row["modality"] in CELL_MODALITIES:
+            genes[name] = counts.var_names
+    unlike = unlike_genes(genes, min_shared=study.config["integrate"]["min_genes_shared"])
+    messages += [("exclusion", f"{name}: {reason}") for name, reason in unlike.items()]
+    return messages, [*left_out, *unlike]

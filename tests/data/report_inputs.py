@@ -12,14 +12,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from livermet.catalogue import LABELS
+from livermet.findings import COLUMNS as FINDING_COLUMNS
 from livermet.library_report import LibraryInputs
 from livermet.report import CohortInputs
 
 PARAMS = {
     "study": "/home/someone/study",
+    "roots": ["/home/someone/raw"],
     "seed": 1,
     "scope": "cohort",
-    "labels": {},
+    "labels": {"pathologist": {"kind": "ordinal", "levels": ["poor", "fair", "good"]}},
     "qc": {
         "nmads_counts": 5,
         "min_counts": 200,
@@ -67,8 +70,13 @@ EMPTY = {
     "blood": "patient_id",
     "pathology": "sample_id",
     "outcome": "patient_id",
-    "labels": "patient_id label kind value source reason",
-    "findings": "severity table row column value message remedy",
+    "labels": "patient_id label kind value event source reason",
+    "recist": "patient_id day days_on_treatment sum_mm liver_sum_mm change_from_baseline_pct change_from_nadir_pct target nontarget "
+    "new_lesion response reported agrees confirmed counts reason rows",
+    "consent": "enrolled withdrawn no_omics",
+    "deviations": "patient_id rules",
+    "findings": " ".join(FINDING_COLUMNS),
+    "scope_findings": " ".join(FINDING_COLUMNS),
     "status": "library_id patient_id sample_id modality batch status reason n_in n_out",
     "cnv": "patient_id arm mean_log_ratio n_genes called reason",
     "clustering": "resolution n_clusters stability chosen",
@@ -131,29 +139,37 @@ def empty_inputs() -> CohortInputs:
 def demo_inputs(
     seed: int = 1, *, n_patients: int = 24, n_sections: int = 12, draw: Callable[..., bytes] = tiny_png
 ) -> CohortInputs:
-    """A study of the demo's size: patients with missing tissue, excluded libraries, refusals, all figures."""
+    """A study of the demo's size: patients with missing tissue or consent, excluded libraries, refusals, all figures.
+
+    P08 withdrew and P11 did not consent to omics; P22 has no sample, P05 and P14 a primary only, P16 tissue of the
+    resection only; the library of P06 failed, and the section of P03 gave no feature.
+    """
     rng = np.random.default_rng(seed)
-    patients = [f"P{i + 1:02d}" for i in range(n_patients)]
-    responders = rng.random(n_patients) < 0.4
+    numbers = [i for i in range(n_patients) if i != 7]
+    patients = [f"P{i + 1:02d}" for i in numbers]
+    responders = rng.random(len(numbers)) < 0.4
     tables = dict(empty_inputs().tables)
     tables["patients"] = pd.DataFrame(
         {
             "patient_id": patients,
-            "centre": [f"centre_{'ABCDEF'[i % 6]}" for i in range(n_patients)],
-            "cohort": rng.choice(["limited_liver", "extended_liver", "secondary_extrahepatic"], n_patients),
-            "consent_omics": ["withdrawn" if i == 7 else "yes" for i in range(n_patients)],
+            "centre": [f"centre_{'ABCDEF'[i % 6]}" for i in numbers],
+            "cohort": rng.choice(["limited_liver", "extended_liver", "secondary_extrahepatic"], len(numbers)),
+            "consent_omics": ["no" if i == 10 else "yes" for i in numbers],
         }
     )
+    tables["consent"] = pd.DataFrame(
+        {"enrolled": [n_patients], "withdrawn": [n_patients - len(numbers)], "no_omics": [int(10 in numbers)]}
+    )
     samples, libraries, status = [], [], []
-    for i, patient in enumerate(patients):
+    for i, patient in zip(numbers, patients, strict=True):
         tissue = "primary" if i in (4, 13) else "liver_met"
         if i == 21:
             continue
         kinds = ["scrna", *(["visium"] if i % 2 == 0 and i < 2 * n_sections else [])]
-        samples.append((f"S{i + 1:02d}", patient, "T0_pre", tissue))
+        samples.append((f"S{i + 1:02d}", patient, "T3_resection" if i == 15 else "T0_pre", tissue))
         if i % 6 == 1:
             samples.append((f"S{i + 1:02d}r", patient, "T3_resection", "liver_met"))
-        for sample, _, _, _ in samples[-2 if i % 6 == 1 else -1 :]:
+        for sample, _, _, _ in [] if i == 10 else samples[-2 if i % 6 == 1 else -1 :]:
             for kind in kinds:
                 library = f"L{sample[1:]}_{kind}"
                 n_in = int(rng.integers(350, 520))
@@ -186,31 +202,25 @@ def demo_inputs(
     }.items():
         tables[name] = pd.DataFrame({"patient_id": [p for p in patients if rng.random() < share]})
     tables["pathology"] = pd.DataFrame({"sample_id": [s for s in tables["samples"]["sample_id"] if rng.random() < 0.4]})
-    tables["labels"] = _labels(patients, responders)
-    tables["findings"] = pd.DataFrame(
+    tables["recist"] = _recist(patients, rng)
+    tables["labels"] = _labels(patients, responders, rng)
+    tables["findings"], tables["scope_findings"] = _findings(patients)
+    tables["deviations"] = pd.DataFrame([("P02", "V04, V07"), ("P06", "V05")], columns=EMPTY["deviations"].split())
+    tables["features"] = _features(tables["status"], tables["samples"], rng)
+    tables["features_left_out"] = pd.DataFrame(
         [
             (
-                "warning",
-                "patients.tsv",
-                8,
-                "consent_omics",
-                "withdrawn",
-                "consent was withdrawn; the patient is not analysed",
+                "P03",
+                "T0_pre",
+                "liver_met",
+                "visium",
+                "zone",
                 "",
-            ),
-            (
-                "exclusion",
-                "blood.tsv",
-                "",
-                "",
-                "",
-                "the table has no CRP values: mGPS is not derived",
-                "add them if they exist",
-            ),
+                "the section has no border: 3 spots of liver, 30 are needed",
+            )
         ],
-        columns=EMPTY["findings"].split(),
+        columns=EMPTY["features_left_out"].split(),
     )
-    tables["features"] = _features(tables["status"], tables["samples"], rng)
     tables["cnv"] = pd.DataFrame(
         [(p, "8q", 0.2, 90, "gain", "") for p in sorted(set(tables["samples"]["patient_id"]))],
         columns=EMPTY["cnv"].split(),
@@ -331,24 +341,98 @@ def demo_inputs(
     )
 
 
-def _labels(patients: list[str], responders: np.ndarray) -> pd.DataFrame:
+def _labels(patients: list[str], responders: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
+    """All labels of the catalogue and a declared one; P03 and P18 have no evaluation, and most no resection."""
     rows = []
-    for i, (patient, yes) in enumerate(zip(patients, responders, strict=True)):
-        missing = i in (2, 17)
-        reason = "no evaluation after the start of treatment" if missing else ""
-        best = "" if missing else ("1" if yes else "3" if i % 3 else "2")
-        value = "" if missing else ("1" if yes or best == "2" else "0")
-        rows.append((patient, "disease_control", "binary", value, "scans.tsv", reason))
-        rows.append((patient, "recist_best", "ordinal", best, "scans.tsv", reason))
+    for patient, yes in zip(patients, responders, strict=True):
+        i = int(patient[1:]) - 1
+        best = 1 if yes else 3 if i % 3 else 2
+        known = {
+            "recist_best": best,
+            "disease_control": int(best < 3),
+            "objective_response": int(best < 2),
+            "sld_change": round(float(rng.normal(-0.2, 0.3)), 4),
+            "resected": int(i % 6 == 1),
+        }
+        scans = f"lesions.tsv rows {3 * i + 2}, {3 * i + 4}; scans.tsv row {2 * i + 3}: best of 2 evaluations"
+        for label, entry in LABELS.items():
+            source, reason, event, value = scans, "", "", str(known.get(label, ""))
+            if label in known and i in (2, 17):
+                source, value, reason = "", "", f"no evaluation after the start of treatment on day {3 + i}"
+            elif entry.kind == "survival" and (label in ("pfs", "os") or i % 6 == 1):
+                source, value, event = f"outcome.tsv row {i + 2}", str(int(rng.integers(40, 900))), str(int(i % 3 > 0))
+            elif label.startswith("ca199"):
+                source, reason = f"blood.tsv rows {9 * i + 2}, {9 * i + 8}", ""
+                value = f"{rng.normal(-1, 1):.6g}" if entry.kind == "continuous" else str(int(rng.random() < 0.5))
+                if i % 5 == 4:
+                    value, reason = "", "CA19-9 is not secreted: 1.5 U/mL at most, and bilirubin is normal"
+            elif label not in known:
+                value = str(i % 4 if entry.kind == "ordinal" else i % 2) if i % 6 == 1 else ""
+                source, reason = ("pathology.tsv row 4", "") if value else ("", "no local treatment of the liver")
+            rows.append((patient, label, entry.kind, value, event, source, reason))
+        grade = "" if i % 4 == 3 else str(i % 3)
+        reason = "" if grade else "no value of pathologist in response.tsv"
+        rows.append(
+            (patient, "pathologist", "ordinal", grade, "", f"response.tsv row {i + 2}" if grade else "", reason)
+        )
     return pd.DataFrame(rows, columns=EMPTY["labels"].split())
+
+
+def _recist(patients: list[str], rng: np.random.Generator) -> pd.DataFrame:
+    """Three evaluations of each patient; the second of P04 and the first of P12 were reported otherwise."""
+    rows = []
+    for patient in patients:
+        i = int(patient[1:]) - 1
+        if i in (2, 17):
+            continue
+        for k, day in enumerate((63, 125, 187)):
+            change = float(np.round(rng.normal(-15, 20), 1))
+            response = "PR" if change <= -30 else "PD" if change >= 20 else "SD"
+            differs = (patient, k) in {("P04", 1), ("P12", 0)}
+            reported = ("SD" if response != "SD" else "PR") if differs else response
+            size = round(80 * (1 + change / 100), 1)
+            rows.append(
+                (
+                    *(patient, day, day - 3, size, size, change, max(change, 0.0), response, "nonCR_nonPD", int(k == 2 and change > 30)),
+                    *(response, reported, "no" if differs else "yes", "", "yes" if k < 2 else "no"),
+                    *(f"sum of 2 target lesions {size} mm", f"lesions.tsv rows {6 * i + k}, {6 * i + k + 3}; scans.tsv row {3 * i + k}"),
+                )
+            )  # fmt: skip
+    return pd.DataFrame(rows, columns=EMPTY["recist"].split())
+
+
+def _findings(patients: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Findings on the tables, with deviations of two patients, and findings after quality control."""
+    stays = "nothing to do if it is right: the patient stays, and a per-protocol analysis leaves the patient out"
+    study = [
+        ("exclusion", "", "libraries.tsv", 9, "path", "raw/L09.h5", "the file is cut off: 1,024 of 88,120 bytes", "copy it again"),
+        ("deviation", "V04", "patients.tsv", 3, "n_liver_mets", "6", "6 liver metastases; the limit of cohort limited_liver is 4", stays),
+        ("deviation", "V07", "local_treatment.tsv", 2, "day", "98", "after 95 days of systemic treatment; cohort limited_liver asks for 112", stays),
+        ("deviation", "V05", "patients.tsv", 7, "ecog", "2", "ECOG 2; the limit of cohort limited_liver is 1", stays),
+        ("warning", "V19", "patients.tsv", None, "consent_omics", "withdrawn", "patients: 1, removed from every table; libraries lost: 2", "nothing to do; the count is carried so that no one is lost silently"),
+        ("warning", "V15", "response.tsv", 12, "recist", "PR", "the measurements give SD on day 125", "look at both; the trial file says which of them counts"),
+        *(
+            ("warning", "V11", "blood.tsv", 9 * i + 2, "value", f"{40 + 3 * i}", "no bilirubin within 7 days: cholestasis, which raises CA19-9, can't be told", "add it")
+            for i in range(len(patients) // 3)
+        ),
+    ]  # fmt: skip
+    after = [
+        ("exclusion", "V17", "libraries.tsv", None, "library_id", "L12_scrna", "reads of the Y chromosome in a library of a woman", "compare with the other libraries of the patient: tubes may have been exchanged"),
+        ("warning", "V18", "libraries.tsv", None, "library_id", "L04_scrna", "1.3 % of counts are of acinar genes, at most 0.5 % are expected in a liver metastasis", "check that the tissue is not of the primary"),
+    ]  # fmt: skip
+    return tuple(pd.DataFrame(rows, columns=list(FINDING_COLUMNS)).astype({"row": "Int64"}) for rows in (study, after))
 
 
 def _features(status: pd.DataFrame, samples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     place = samples.set_index("sample_id")
     rows = []
-    for row in status[(status["modality"] == "scrna") & (status["status"] == "ok")].itertuples():
+    for row in status[status["status"] == "ok"].itertuples():
         timepoint, tissue = place.loc[row.sample_id, ["timepoint", "tissue"]]
-        key = (row.patient_id, timepoint, tissue, "scrna")
+        key = (row.patient_id, timepoint, tissue, row.modality)
+        if row.modality == "visium":
+            if row.patient_id != "P03":
+                rows.append((*key, "niche", "n1", rng.random(), "fraction", row.n_out, "niches.tsv"))
+            continue
         for family, names in (("composition_compartment", COMPARTMENTS), ("composition_type", TYPES)):
             shares = rng.dirichlet(np.linspace(5, 0.5, len(names)))
             rows += [

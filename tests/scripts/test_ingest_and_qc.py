@@ -37,6 +37,8 @@ def rows(tmp_path, home):
             "sample_id": f"S-{library}",
             "patient_id": "P1",
             "modality": modality,
+            "tissue": "liver_met",
+            "sex": "",
             "batch": "B1",
             "path": str(tmp_path / place),
             "raw_path": "",
@@ -88,8 +90,13 @@ def test_libraries_go_from_raw_files_to_status_and_figures(home, tmp_path, rows)
             "statuses": statuses,
             "cells": [str(out / "qc.h5ad") for name, out in places.items() if name != "SECTION"],
         },
-        output={"table": str(table)},
-        params={"rows": rows, "cells": [name for name in places if name != "SECTION"], "min_genes_shared": 0.5},
+        output={"table": str(table), "findings": str(tmp_path / "findings.tsv")},
+        params={
+            "rows": rows,
+            "cells": [name for name in places if name != "SECTION"],
+            "min_genes_shared": 0.5,
+            "max_acinar_percent": dict.fromkeys(places, 5),
+        },
     )
     figures = {name: str(tmp_path / f"{name}.png") for name in ("waterfall", "metrics")}
     tables = [str(out / "qc.tsv") for out in places.values()]
@@ -97,7 +104,7 @@ def test_libraries_go_from_raw_files_to_status_and_figures(home, tmp_path, rows)
         home,
         tmp_path,
         "plot_qc",
-        input={"statuses": statuses, "tables": tables},
+        input={"status": str(table), "statuses": statuses, "tables": tables},
         output=figures,
         params={"simulated": True},
     )

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from livermet.config import PROJECT
 from livermet.files import read_json, write_h5ad, write_json, write_parquet, write_table
+from livermet.findings import Finding, findings_frame
 
 sys.path.insert(0, str(PROJECT / "tests" / "data"))
 from report_inputs import FIGURES, PARAMS, demo_inputs, library_inputs
@@ -146,12 +147,19 @@ def test_every_library_gets_a_page_and_a_figure(inputs, tmp_path, library):
     write_parquet(
         pd.DataFrame({"cell_type": ["lsec", "b_cell"], "abundance": [0.7, 0.3]}), tmp_path / "abundance.parquet"
     )
+    decided = pd.DataFrame(given.siblings)[["library_id", "status", "reason"]]
+    decided.loc[decided["library_id"] == "L01_visium", ["status", "reason"]] = "excluded", "of another patient"
+    write_table(decided, tmp_path / "status.tsv")
+    warning = Finding("warning", "libraries.tsv", None, "tissue", "L01_scrna", "a little pancreas", "look", "V18")
+    write_table(findings_frame([warning]), tmp_path / "findings.tsv")
     panel = tmp_path / "panel.png"
     panel.write_bytes(inputs.figures["umap"])
     run(
         "library_page",
         tmp_path,
         given={
+            "scope_status": str(tmp_path / "status.tsv"),
+            "findings": str(tmp_path / "findings.tsv"),
             "status": str(tmp_path / f"{library}.json"),
             "table": str(tmp_path / "qc.tsv"),
             "siblings": statuses,
@@ -177,3 +185,5 @@ def test_every_library_gets_a_page_and_a_figure(inputs, tmp_path, library):
     assert page.count("<img") == 1 + spatial
     assert (tmp_path / "figure.png").stat().st_size > 0
     assert ("lsec" in page) == (library != "L06_scrna")
+    assert ("excluded: of another patient. No result uses it" in page) == (library == "L01_visium")
+    assert ("A little pancreas." in page) == (library == "L01_scrna")

@@ -52,6 +52,7 @@ def engine(y, centre, counts, *, declared, n_permutations, seed):
         labels_table(y),
         patients_table([f"C{c}" for c in centre]),
         config={**CONFIG, "n_permutations": n_permutations, "confirmatory": confirmatory},
+        goes_with=["T0_pre"],
         scope="cohort",
         seed=seed,
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 
 from livermet.config import DEFAULT_CONFIG, load_yaml, merge_config
 
@@ -43,6 +46,8 @@ P2 . PD low
 patient_id day analyte value unit censor
 P1 0 ca199 812.5 U/mL .
 P2 0 ca199 1 U/mL <
+P1 0 bilirubin 11 umol/L .
+P2 0 bilirubin 9 umol/L .
 """,
     "treatment": """
 patient_id regimen start_day
@@ -55,9 +60,9 @@ P1 150 liver_resection .
 }
 
 
-def table_text(name: str) -> str:
+def table_text(name: str, tables: Mapping[str, str] = TABLES) -> str:
     """One table as tab-separated text; a dot stands for an empty cell."""
-    lines = TABLES[name].strip().splitlines()
+    lines = tables[name].strip().splitlines()
     return "".join("\t".join("" if cell == "." else cell for cell in line.split(" ")) + "\n" for line in lines)
 
 
@@ -78,10 +83,8 @@ def write_study(folder: Path) -> Path:
         "barcode,in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fullres\nA-1,1,0,0,10,10\n"
     )
     (spatial / "scalefactors_json.json").write_text(json.dumps({"tissue_lowres_scalef": 0.1}))
-    with h5py.File(raw / "L4.h5ad", "w") as file:
-        for group in ("obs", "var"):
-            file.create_group(group)
-        file["X"] = np.ones((2, 2), dtype=np.int32)
+    cells, genes = (pd.DataFrame(index=[f"{name}{i}" for i in range(2)]) for name in ("cell", "gene"))
+    AnnData(np.ones((2, 2), dtype=np.int32), obs=cells, var=genes).write_h5ad(raw / "L4.h5ad")
     return folder
 
 

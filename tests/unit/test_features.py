@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 
 from livermet import features as ft
+from livermet.files import read_table, write_table
 
 LIBRARIES = [
     {
@@ -235,45 +236,124 @@ def test_interactions_not_detected_are_zero_and_unknown_ones_left_out():
 
 
 def blood(*rows):
-    table = pd.DataFrame(rows, columns=["patient_id", "day", "analyte", "value", "unit", "censor"])
-    return table.astype({"day": "Int64"})
+    """Rows of (patient_id, day, analyte, value, unit) and, where given, censor and gcsf."""
+    columns = ["patient_id", "day", "analyte", "value", "unit", "censor", "gcsf"]
+    table = pd.DataFrame([[*row, *[None] * (len(columns) - len(row))] for row in rows], columns=columns)
+    return table.astype({"day": "Int64", "value": float, "gcsf": "Int64"})
+
+
+def blood_features(*rows, courses=(), operations=(), windows=None):
+    treatment = pd.DataFrame(courses, columns=["patient_id", "regimen", "start_day"])
+    local = pd.DataFrame(operations, columns=["patient_id", "day", "type"])
+    return ft.blood_features(blood(*rows), treatment, local, windows=windows or {})
+
+
+def at(table, patient, timepoint):
+    rows = table[(table["patient_id"] == patient) & (table["timepoint"] == timepoint)]
+    return dict(zip(rows["feature"], rows["value"], strict=True))
+
+
+def why(left_out, timepoint):
+    rows = left_out[left_out["timepoint"] == timepoint]
+    return dict(zip(rows["feature"], rows["reason"], strict=True))
 
 
 def test_blood_baseline_is_the_last_usable_value_before_treatment():
-    table, left_out = ft.blood_features(
-        blood(
-            ("A", -40, "ca199", 9.0, "U/mL", ""),
-            ("A", 0, "ca199", 256.0, "kU/L", ""),
-            ("A", 5, "ca199", 512.0, "U/mL", "="),
-            ("A", 8, "ca199", 1.0, "U/mL", ""),
-            ("B", 0, "ca199", 64.0, "U/mL", ""),
-            ("B", 1, "ca199", 4.0, "U/mL", ""),
-            ("B", -3, "albumin", 4.0, "g/dL", ""),
-            ("B", -3, "cea", 2.0, "ng/mL", "<"),
-            ("B", -3, "crp", 12.0, "mg/L", ""),
-            ("B", -3, "il6", 3.0, "pg/mL", ""),
-        ),
-        pd.DataFrame({"patient_id": ["A", "A"], "start_day": [7, 60]}),
+    table, left_out = blood_features(
+        ("A", -40, "ca199", 9.0, "U/mL", ""),
+        ("A", 0, "ca199", 256.0, "kU/L", ""),
+        ("A", 5, "ca199", 512.0, "U/mL", "="),
+        ("A", 6, "ca199", 2.0, "U/mL", "<"),
+        ("A", 8, "ca199", 1.0, "U/mL", ""),
+        ("B", 0, "ca199", 64.0, "U/mL", ""),
+        ("B", 1, "ca199", 4.0, "U/mL", ""),
+        ("B", -3, "alp", 4.0, "furlongs", ""),
+        ("B", -3, "cea", 2.0, "ng/mL", "<"),
+        ("B", -3, "crp", 12.0, "mg/L", ""),
+        ("B", -3, "il6", 3.0, "pg/mL", ""),
+        courses=[("A", "x", 7), ("A", "x", 60), ("B", "x", -400)],
     )
-    assert value(table, "A", "blood", "ca199", "blood")["value"] == 9  # log2 of 512, two days before the start
-    assert value(table, "B", "blood", "ca199", "blood")["value"] == 6  # no treatment row: days from enrolment
+    assert at(table, "A", "T0_pre") == {"ca199": 9}  # log2 of 512, two days before the start
+    assert at(table, "B", "T0_pre") == {"ca199": 6, "crp": 12, "il6": 3}  # no course of the study: days from enrolment
     assert value(table, "B", "blood", "ca199", "blood")["unit"] == "log2 U/mL"
-    assert value(table, "B", "blood", "crp", "blood")["value"] == 12
     assert value(table, "B", "blood", "il6", "blood")["unit"] == "pg/mL"
-    reasons = dict(zip(left_out["feature"], left_out["reason"], strict=True))
-    assert reasons == {"albumin": "unit 'g/dL', expected g/L", "cea": "censored value"}
-    assert set(table["timepoint"]) == {"T0_pre"}
+    reasons = why(left_out[left_out["patient_id"] == "B"], "T0_pre")
+    assert "'furlongs' is not understood for alp" in reasons.pop("alp")
+    assert reasons == {"cea": "censored value"}
+    assert why(left_out[left_out["patient_id"] == "A"], "T0_pre") == {"ca199": "censored value"}
+    assert set(table["timepoint"]) == {"T0_pre"} and set(table["tissue"]) == set(table["modality"]) == {"blood"}
+    assert list(table.columns) == ft.FEATURE_COLUMNS and list(left_out.columns) == ft.LEFT_OUT_COLUMNS
+
+
+def test_blood_features_are_the_same_from_files(tmp_path):
+    rows = [("A", 0, "ca199", 64.0, "U/mL", "="), ("A", 0, "crp", None, "mg/L"), ("A", 60, "crp", 5.0, "mg/L", "", 1)]
+    courses = pd.DataFrame([("A", "x", 3)], columns=["patient_id", "regimen", "start_day"])
+    tables = [blood(*rows), courses, pd.DataFrame(columns=["patient_id", "day", "type"])]
+    read = []
+    for i, table in enumerate(tables):
+        write_table(table, tmp_path / f"{i}.tsv")
+        read.append(read_table(tmp_path / f"{i}.tsv"))
+    direct, left_out = ft.blood_features(*tables, windows={})
+    assert at(direct, "A", "T0_pre") == {"ca199": 6} and why(left_out, "T0_pre")["crp"] == "value missing"
+    from_files = ft.blood_features(*read, windows={})
+    pd.testing.assert_frame_equal(from_files[0], direct)
+    pd.testing.assert_frame_equal(from_files[1], left_out)
+
+
+def test_blood_is_in_canonical_units():
+    table, _ = blood_features(
+        ("A", 0, "albumin", 3.8, "g/dL"),
+        ("B", 0, "albumin", 38.0, "g/L"),
+        ("A", 0, "bilirubin", 1.0, "mg/dL"),
+        ("A", 0, "ldh", 3.5, "µkat/L"),
+        ("A", 0, "cea", 8.0, "ng/mL"),
+    )
+    assert at(table, "A", "T0_pre") == {"albumin": 38, "bilirubin": pytest.approx(17.1), "ldh": 210, "cea": 3}
+    assert at(table, "B", "T0_pre") == {"albumin": 38}
+    units = dict(zip(table["feature"], table["unit"], strict=True))
+    assert units == {"albumin": "g/L", "bilirubin": "umol/L", "ldh": "U/L", "cea": "log2 ug/L"}
+
+
+def test_blood_of_each_timepoint_with_indices_of_one_draw():
+    days = {"T0_pre": 5, "T1_reeval": 61, "T2_preop": 140, "T4_postop": 185}
+    rows = [
+        ("A", day, analyte, number, unit)
+        for i, day in enumerate(days.values())
+        for analyte, number, unit in (("neutrophils", 2.0 + i, "10^9/L"), ("lymphocytes", 1000.0, "cells/uL"))
+    ]
+    table, left_out = blood_features(*rows, courses=[("A", "x", 5)], operations=[("A", 150, "liver_resection")])
+    for i, timepoint in enumerate(days):
+        assert at(table, "A", timepoint) == {"neutrophils": 2 + i, "lymphocytes": 1, "nlr": 2 + i}
+    unoperated, left_out = blood_features(*rows, courses=[("A", "x", 5)])
+    assert set(unoperated["timepoint"]) == {"T0_pre", "T1_reeval"} and left_out.empty
+    shifted, _ = blood_features(*rows, courses=[("A", "x", 5)], windows={"T1_from_treatment": [130, 140]})
+    assert at(shifted, "A", "T1_reeval")["nlr"] == 4
+    assert at(shifted, "A", "T0_pre")["nlr"] == 2  # a window that the trial doesn't give is the usual one
+
+
+def test_blood_without_value_in_a_window_is_left_out_with_the_days():
+    _, left_out = blood_features(("A", 0, "crp", 4.0, "mg/L"), ("A", 60, "cea", 4.0, "ug/L"))
+    assert why(left_out, "T1_reeval")["crp"] == "no value from day 35 to 77 of treatment"
+    assert why(left_out, "T0_pre")["cea"] == "no value from day -28 to 0 of treatment"
+
+
+def test_blood_after_gcsf_says_nothing_of_neutrophils():
+    rows = [("A", -9, "neutrophils", 4.0, "10^9/L"), ("A", -9, "lymphocytes", 1.0, "10^9/L")]
+    late = [("A", -1, "neutrophils", 30.0, "10^9/L", "", 1), ("A", -1, "lymphocytes", 2.0, "10^9/L", "", 1)]
+    table, left_out = blood_features(*rows, *late)
+    assert at(table, "A", "T0_pre") == {"neutrophils": 4, "nlr": 4, "lymphocytes": 2}
+    reasons = why(left_out, "T0_pre")
+    assert "G-CSF" in reasons["neutrophils"] and "G-CSF" in reasons["nlr"] and "lymphocytes" not in reasons
 
 
 def test_blood_of_an_analyte_in_two_units_is_left_out_and_an_empty_table_is_defined():
-    table, left_out = ft.blood_features(
-        blood(("A", 0, "il6", 3.0, "pg/mL", ""), ("B", 0, "il6", 3.0, "ng/L", "")),
-        pd.DataFrame({"patient_id": [], "start_day": []}),
-    )
+    table, left_out = blood_features(("A", 0, "il6", 3.0, "pg/mL"), ("B", 0, "il6", 3.0, "ng/L"))
     assert table.empty
-    assert len(left_out) == 2
-    empty, _ = ft.blood_features(blood(), pd.DataFrame({"patient_id": [], "start_day": []}))
-    assert empty.empty
+    reasons = left_out.loc[left_out["timepoint"] == "T0_pre", "reason"]
+    assert reasons.str.contains("expected one unit throughout").tolist() == [True, True]
+    for part in blood_features():
+        assert part.empty
+    assert ft.combine([blood_features()])[0].columns.tolist() == ft.FEATURE_COLUMNS
 
 
 def test_combine_refuses_a_patient_that_counts_twice():

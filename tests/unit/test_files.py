@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from livermet.files import read_json, read_table, replacing, write_json, write_table
+from livermet.files import forget_library, read_json, read_table, replacing, write_json, write_table
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
@@ -47,3 +47,23 @@ def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
         write_json({"a": float("nan")}, tmp_path / "b.json")
     assert not (tmp_path / "b.json").exists()
+
+
+def test_a_library_is_forgotten_in_every_scope_and_no_other(tmp_path):
+    names = [
+        *(
+            "libraries/{}/qc.tsv",
+            "cohort/sections/{}/zones.h5ad",
+            "B01/pages/{}.html",
+            "cohort/figures/sections/{}.png",
+        ),
+        *("logs/qc_library/{}.log", "logs/library_page/cohort/{}.log", "benchmarks/qc_library/{}.tsv"),
+    ]
+    for library in ("L1", "L10"):
+        for name in names:
+            path = tmp_path / name.format(library)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(library)
+    assert forget_library(tmp_path, "L1") == len(names) and forget_library(tmp_path, "L1") == 0
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(left) == len(names) and all(path.read_text() == "L10" for path in left)

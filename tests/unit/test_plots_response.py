@@ -17,7 +17,7 @@ def figures(n_alt, *, declared=DECLARED):
     features = feature_rows(rng.normal(size=(20, 20)), family="zone")
     config = {**CONFIG, "confirmatory": declared, "n_permutations": 199}
     labels, patients = labels_table(y), patients_table(["C1"] * 20)
-    table = response.associate(features, labels, patients, config=config, scope="cohort", seed=0)
+    table = response.associate(features, labels, patients, config=config, goes_with=["T0_pre"], scope="cohort", seed=0)
     values = response.tested_values(features, config=config)
     centre = patients.set_index("patient_id")["centre"]
     numbers = response.read_label(labels, "disease_control").numbers

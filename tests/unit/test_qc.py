@@ -340,10 +340,10 @@ def test_status_table_keeps_the_order_and_misses_no_library():
         {"library_id": "library_id1", "status": "ok", "reason": "", "n_in": 5, "n_out": 4},
         {"library_id": "library_id2", "status": "excluded", "reason": "why", "n_in": 0, "n_out": 0},
     ]
-    table = status_table(statuses, rows, unlike={})
+    table = status_table(statuses, rows, left_out={})
     assert table["library_id"].tolist() == ["library_id2", "library_id1"] and table["n_out"].tolist() == [0, 4]
     with pytest.raises(ValueError, match="library_id2"):
-        status_table(statuses[:1], rows, unlike={})
+        status_table(statuses[:1], rows, left_out={})
 
 
 def test_a_library_with_few_genes_is_left_out_and_does_not_cut_the_others():
@@ -360,7 +360,7 @@ def test_a_library_with_few_genes_is_left_out_and_does_not_cut_the_others():
     names = ("library_id", "patient_id", "sample_id", "modality", "batch")
     rows = [dict.fromkeys(names, library) for library in libraries]
     statuses = [{"library_id": library, "status": "ok", "reason": "", "n_in": 9, "n_out": 9} for library in libraries]
-    table = status_table(statuses, rows, unlike=unlike).set_index("library_id")
+    table = status_table(statuses, rows, left_out=unlike).set_index("library_id")
     assert table["status"].eq("excluded").to_dict() == {name: name in unlike for name in libraries}
     assert table.loc["few", "reason"] == unlike["few"] and table.loc["L0", "reason"] == ""
 

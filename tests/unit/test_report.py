@@ -15,15 +15,8 @@ from livermet.captions import caption_params, read_captions, render_caption
 from livermet.config import DEFAULT_CONFIG, load_yaml
 from livermet.library_report import library_alerts, library_page
 from livermet.pages import embed
-from livermet.report import CONTENTS, MAX_THUMBNAIL_WIDTH, cohort_page, index_files, index_page
-from livermet.report_data import (
-    association_order,
-    interaction_summary,
-    library_table,
-    neighbourhood_summary,
-    patient_flow,
-    select_label,
-)
+from livermet.report import CONTENTS, MAX_ROWS, MAX_THUMBNAIL_WIDTH, cohort_page, index_files, index_page
+from livermet.report_data import association_order, interaction_summary, neighbourhood_summary
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from report_inputs import PARAMS, demo_inputs, empty_inputs, fake_png, library_inputs
@@ -81,7 +74,7 @@ def test_an_empty_study_gets_reasons_instead_of_panels():
     page = cohort_page(empty_inputs())
     for key, _ in CONTENTS:
         assert f'<section id="{key}">' in page
-    for key in "flow data libraries qc cells composition malignancy sections niches neighbourhood interactions response".split():
+    for key in "flow labels findings data libraries qc cells composition malignancy sections niches neighbourhood interactions response".split():
         assert 'class="empty"' in section_of(page, key), key
     assert "<img" not in page
 
@@ -91,8 +84,12 @@ def test_hostile_text_is_escaped_everywhere(inputs):
     for name, columns in {
         "patients": ["centre", "cohort"],
         "status": ["reason", "batch"],
-        "labels": ["reason"],
-        "findings": ["message", "remedy", "column"],
+        "labels": ["reason", "source"],
+        "recist": ["reason", "rows", "target", "reported"],
+        "findings": ["message", "remedy", "column", "table", "value", "rule"],
+        "scope_findings": ["message", "value"],
+        "deviations": ["rules"],
+        "features_left_out": ["reason"],
         "associations": ["feature", "refusal_reason", "adjusted_for"],
         "interactions": ["sender", "ligand"],
         "neighbourhood": ["type_a"],
@@ -148,7 +145,9 @@ def test_the_matrix_has_one_row_per_patient(page, inputs):
 
 def test_equal_inputs_give_equal_bytes(inputs, page):
     shuffled = {
-        name: table.iloc[::-1] for name, table in inputs.tables.items() if name in ("patients", "libraries", "labels")
+        name: table.iloc[::-1]
+        for name, table in inputs.tables.items()
+        if name in ("patients", "libraries", "samples", "labels", "recist")
     }
     assert cohort_page(inputs) == page
     assert cohort_page(replace(inputs, tables={**inputs.tables, **shuffled})) == page
@@ -160,11 +159,81 @@ def test_what_differs_between_machines_does_not_enter_the_page(inputs, page):
     assert "/home/someone" not in page
 
 
-def test_a_value_that_was_found_wanting_is_not_repeated(inputs):
-    findings = pd.DataFrame([("warning", "patients.tsv", 3, "age", "19121212-1212", "is no age", "give years")], columns=list(inputs.tables["findings"].columns))  # fmt: skip
-    page = cohort_page(with_table(inputs, "findings", findings))
-    assert "is no age" in page
-    assert "19121212" not in page
+def test_findings_show_rule_place_value_and_remedy_and_when_they_were_made(inputs, page):
+    section = section_of(page, "findings")
+    row = next(row for row in section.split("<tr>") if "6 liver metastases" in row)
+    for words in ("deviation", "V04", "limits of the cohort", "tables", "patients.tsv", ">3<", "n_liver_mets", ">6<", "nothing to do"):  # fmt: skip
+        assert words in row, words
+    assert "after QC" in next(row for row in section.split("<tr>") if "L12_scrna" in row)
+    assert re.search(r"<b>3</b> <span[^>]*>deviation", section)
+    assert "2 patients depart from the protocol, and stay in the analysis" in section
+    assert "P02: V04, V07" in section
+    alone = with_table(inputs, "deviations", inputs.tables["deviations"].head(1))
+    assert "1 patient departs from the protocol, and stays in the analysis" in section_of(
+        cohort_page(alone), "findings"
+    )
+
+
+def test_more_findings_than_the_page_holds_are_said_to_be_left_out(inputs):
+    many = pd.concat([inputs.tables["findings"].tail(1)] * (MAX_ROWS + 5))
+    section = section_of(cohort_page(with_table(inputs, "findings", many)), "findings")
+    assert f"The first {MAX_ROWS} of {len(many) + 2}" in section
+    assert section.count("<tr>") == MAX_ROWS + 1
+
+
+def test_the_flow_is_drawn_and_told_for_those_who_do_not_see_it(page):
+    section = section_of(page, "flow")
+    for name, n in (("cells", 17), ("sections", 9)):
+        figure = section.split(f'<figure id="flow-{name}">')[1].split("</figure>")[0]
+        assert re.search(rf'<svg class="chart"[^>]*role="img" aria-label="Patients with {name}: 24 enrolled;', figure)
+        drawn = re.findall(r'<text class="head"[^>]*>(\d+)</text>', figure)
+        told = re.findall(r"<li>(\d+) (?!left)", figure)
+        assert drawn == told
+        assert drawn[0] == "24"
+        assert drawn[-1] == str(n)
+        assert "<li>1 left before, withdrew consent</li>" in figure
+        assert "<li>2 left before, primary only at T0 pre: P05, P14</li>" in figure
+    assert (
+        "Of 24 patients who were enrolled, 18 gave liver met at T0 pre; analysed: 17 by cells, 9 by sections" in section
+    )
+
+
+def test_each_label_says_how_many_of_the_analysed_have_it(page):
+    table = section_of(page, "flow").split('<table class="lines">')[1]
+    rows = {re.sub(r"<.*", "", row.split('<th scope="row">')[1]).strip(): row for row in table.split("<tr")[2:]}
+    assert next(iter(rows)) == "disease control"
+    assert "primary" in rows["disease control"]
+    assert {"os", "pathologist", "path cap"} <= set(rows)
+    assert re.search(r'<td class="num">15</td><td>.*yes: \d+, no: \d+', rows["disease control"])
+    assert "event: " in rows["os"]
+    assert {name for name, row in rows.items() if row.startswith(' class="off"')} == {
+        *("path cap", "path cap01", "ypM0", "resected", "early relapse6", "pfs", "os", "rfs", "os surgery")
+    }
+
+
+def test_disagreements_come_first_and_each_patient_can_be_opened(page, inputs):
+    section = section_of(page, "labels")
+    assert section.index("Reported and computed response differ") < section.index("<h3>Every label</h3>")
+    assert "2 evaluations of 2 patients were reported otherwise" in section
+    for patient in inputs.tables["patients"]["patient_id"]:
+        assert f'<a href="#labels-{patient}">' in section
+        assert section.count(f'<table id="labels-{patient}">') == 1
+    opened = section.split("<summary>P03 ")[1].split("</details>")[0]
+    assert "no evaluation after the start of treatment on day 5" in opened
+    assert "No evaluation by RECIST 1.1." in opened
+    agreeing = inputs.tables["recist"].assign(agrees="yes")
+    assert "response differ" not in section_of(cohort_page(with_table(inputs, "recist", agreeing)), "labels")
+
+
+def test_the_labels_of_the_whole_trial_stay_below_400_kilobytes():
+    assert len(section_of(cohort_page(demo_inputs(n_patients=64)), "labels").encode()) < 400e3
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_study_that_has_just_begun_has_a_report(n):
+    page = cohort_page(demo_inputs(n_patients=n, n_sections=n))
+    assert f"Of {n} patient{'s' * (n > 1)} who were enrolled" in page
+    assert "1 patients" not in "".join(section_of(page, name) for name in ("flow", "labels", "findings"))
 
 
 def test_a_batch_scope_says_that_it_describes(inputs, page):
@@ -178,39 +247,6 @@ def test_a_cohort_of_sixty_sections_stays_below_ten_megabytes(page):
     figure = embed(fake_png(rng, "x", width=9, height=4.5), caption="", alt="x")
     panel = embed(fake_png(rng, "x", width=12, height=8), caption="", alt="x", max_width=MAX_THUMBNAIL_WIDTH)
     assert len(page) + 17 * len(figure.uri) + 60 * len(panel.uri) < 10e6
-
-
-def flow_of(inputs, modalities=("scrna",)):
-    tables = inputs.tables
-    return patient_flow(
-        patients=tables["patients"],
-        samples=tables["samples"],
-        libraries=library_table(tables["libraries"], tables["samples"], tables["status"]),
-        labels=select_label(tables["labels"], "disease_control"),
-        modalities=modalities,
-        timepoints=["T0_pre"],
-        tissues=["liver_met"],
-    )
-
-
-def test_every_patient_leaves_the_flow_once_or_arrives(inputs):
-    steps = flow_of(inputs)
-    lost = [patient for step in steps for _, patients in step.lost for patient in patients]
-    assert len(lost) == len(set(lost))
-    assert steps[0].n == len(inputs.tables["patients"]) == len(lost) + steps[-1].n
-    assert [step.n for step in steps] == sorted((step.n for step in steps), reverse=True)
-    reasons = {reason: set(patients) for step in steps for reason, patients in step.lost}
-    assert reasons["consent: withdrawn"] == {"P08"}
-    assert reasons["no sample"] == {"P22"}
-    assert reasons["no sample of this tissue and timepoint"] == {"P05", "P14"}
-    assert reasons["no library passed QC"] == {"P06"}
-    assert reasons["no evaluation after the start of treatment"] == {"P03", "P18"}
-
-
-def test_libraries_outside_the_scope_are_said_to_be_so(inputs):
-    status = inputs.tables["status"]
-    steps = flow_of(with_table(inputs, "status", status[status["batch"] == "B01"]))
-    assert any(reason == "library belongs to another batch" for step in steps for reason, _ in step.lost)
 
 
 def test_interactions_are_summarised_over_patients():

@@ -8,19 +8,23 @@ import pytest
 
 from cohorts import CONFIG, composition, feature_rows, ids, labels_table, patients_table
 from livermet import refusals, response
+from livermet.catalogue import label_timepoints
 from livermet.verdict import verdict
 
 SIX_CENTRES = [0.3, 0.25, 0.2, 0.1, 0.1, 0.05]
 
 
-def run(features, y, centre, *, scope="cohort", labels=None, **changes):
+def run(features, y, centre, *, scope="cohort", labels=None, deviating=(), **changes):
+    config = {**CONFIG, **changes}
     return response.associate(
         features,
         labels_table(y) if labels is None else labels,
         patients_table([f"C{c}" for c in centre]),
-        config={**CONFIG, **changes},
+        config=config,
+        goes_with=label_timepoints(config["primary_label"], {config["primary_label"]: {}}),
         scope=scope,
         seed=1,
+        deviating=deviating,
     )
 
 
@@ -332,7 +336,7 @@ def test_r06_label_undefined_or_the_same_for_all():
     assert (table["n"] == 13).all()
 
 
-def test_r17_imaging_response_in_resection_tissue():
+def test_r17_labels_go_with_their_own_tissue():
     features, y, centre = small(6, 8)
     resected = features.assign(timepoint="T3_resection")
     refused_with(run(resected, y, centre, timepoints=["T3_resection"]), "R17")
@@ -340,6 +344,21 @@ def test_r17_imaging_response_in_resection_tissue():
     pathology = labels_table(y, name="path_cap")
     table = run(resected, y, centre, labels=pathology, primary_label="path_cap", timepoints=["T3_resection"])
     assert (table["status"] == "tested").all()
+    refused_with(run(features, y, centre, labels=pathology, primary_label="path_cap"), "R17")
+    # A label that the config declares goes with tissue before treatment unless it says otherwise.
+    assert label_timepoints("grade", {"grade": {"kind": "binary"}}) == ("T0_pre",)
+    assert label_timepoints("grade", {"grade": {"timepoints": ["T3_resection"]}}) == ("T3_resection",)
+
+
+def test_declared_features_are_tested_once_more_per_protocol(cohort):
+    y, centre, features = cohort
+    names = declared(features["feature"].iloc[0])
+    plain = run(features, y, centre, confirmatory=names)
+    table = run(features, y, centre, confirmatory=names, deviating=features["patient_id"].unique()[:2])
+    extra = table[table["adjusted_for"].str.contains("per protocol")]
+    assert extra["feature"].tolist() == [names[0]["feature"]] and (extra["analysis"] == "sensitivity").all()
+    assert (extra["n"] == plain["n"].max() - 2).all() and extra["q"].isna().all()
+    pd.testing.assert_frame_equal(table.drop(extra.index).reset_index(drop=True), plain)
 
 
 def test_r19_batches_and_uncounted_looks():

@@ -17,6 +17,7 @@ from livermet.markers import load_markers
 from livermet.simulate import SIZES, cohort_counts, simulate_study, study_design
 from livermet.simulate.clinical import composition_deviations, recist_call, simulate_patients
 from livermet.simulate.expression import build_atlas, library_rates, select_genes
+from livermet.simulate.persons import simulate_alleles, with_personal_genes
 from livermet.simulate.tissue import GRID_UM, signed_distance, simulate_section, zone_of
 
 SMALL = {"n_cells": 100, "n_spots": 120, "n_genes": 4000, "n_empty": 200, "image_pixels": 200}
@@ -149,7 +150,8 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_another_study(tmp_path)
     same = [path for path, digest in runs["c"].items() if runs["a"].get(path) == digest]
     # Beside the marker only what holds no random value may agree.
     assert all(
-        path.endswith(("SIMULATED", "scalefactors_json.json", "features.tsv.gz", "effects.tsv")) for path in same
+        path.endswith(("SIMULATED", "scalefactors_json.json", "features.tsv.gz", "effects.tsv", "traps.tsv"))
+        for path in same
     )
 
 
@@ -295,7 +297,7 @@ def test_marker_means_do_not_solve_the_study(study):
 def test_copy_number_moves_the_genes_of_its_arm_in_malignant_cells_only(study):
     counts, truth, symbols = _all_cells(study)
     events = _truth(study, "cnv.tsv")
-    genes = select_genes(study_design("tiny", seed=3, **SMALL))
+    genes = with_personal_genes(select_genes(study_design("tiny", seed=3, **SMALL)))
     assert genes["symbol"].tolist() == symbols.tolist()
     patient = truth["library_id"].str.extract(r"^(SIM-\d+)")[0].to_numpy()
     clean = ((truth["is_doublet"] == 0) & (truth["low_quality"] == 0)).to_numpy()
@@ -429,3 +431,76 @@ def test_written_matrices_are_the_same_in_both_formats(tmp_path):
     h5, barcodes, _ = _read_h5(tmp_path / "m.h5")
     assert barcodes.tolist() == names
     assert (sparse.csr_matrix(mtx.T) != h5).nnz == 0 and (h5 != counts).nnz == 0
+
+
+def _sums(study, library):
+    """Counts of each gene in one library that came as h5."""
+    path = (
+        study
+        / "study"
+        / _libraries(study, library["modality"]).set_index("library_id").loc[library["library_id"], "path"]
+    )
+    counts, _, symbols = _read_h5(path if path.suffix == ".h5" else path / "filtered_feature_bc_matrix.h5")
+    return pd.Series(np.asarray(counts.sum(axis=0)).ravel(), index=symbols)
+
+
+def _h5_libraries(study):
+    table = read_table(study / "study" / "libraries.tsv").merge(
+        read_table(study / "study" / "samples.tsv"), on="sample_id"
+    )
+    return table[(table["modality"] == "visium") | table["path"].str.endswith(".h5")]
+
+
+def test_personal_genes_are_found_in_the_patients_who_have_them_alone(study):
+    alleles = _truth(study, "alleles.tsv").set_index("patient_id")
+    sexes = read_table(study / "study" / "patients.tsv").set_index("patient_id")["sex"]
+    assert {0, 1} == set(alleles[["GSTM1", "HLA-DRB4", "HLA-DRB5"]].to_numpy().ravel()) and alleles["GSTM2"].all()
+    y_genes = select_genes(study_design("tiny", seed=3, **SMALL)).query("chromosome == 'chrY'")["symbol"]
+    for _, library in _h5_libraries(study).iterrows():
+        sums = _sums(study, library)
+        assert sums.index.is_unique
+        per_million = 1e6 * sums / sums.sum()
+        for gene, level in {"GSTM1": 5, "HLA-DRB4": 10, "HLA-DRB5": 12}.items():
+            assert (per_million[gene] > level) == bool(alleles.loc[library["patient_id"], gene])
+        assert (per_million["XIST"] > 50) == (sexes[library["patient_id"]] == "F")
+        assert (sums[y_genes].sum() > 50) == (sexes[library["patient_id"]] == "M")
+
+
+def test_personal_genes_have_the_frequencies_of_the_design():
+    patients = pd.DataFrame({"patient_id": [f"P{i}" for i in range(4000)]})
+    share = simulate_alleles(patients, study_design("demo", seed=1)).mean()
+    expected = {"GSTM1": 0.5, "GSTT1": 0.8, "ERAP2": 0.7, "HLA-DRB4": 1 - 0.72**2, "HLA-DRB5": 1 - 0.85**2, "LNPEP": 1}
+    for gene, value in expected.items():
+        assert share[gene] == pytest.approx(value, abs=0.03)
+
+
+def test_traps_exchange_and_repeat_files_and_leave_all_else_alone(study, tmp_path):
+    simulate_study(tmp_path, size="tiny", seed=3, **SMALL, sample_swap="cross_sex", duplicated_patient=True)
+    sound, trapped = (_digests(folder / "study") for folder in (study, tmp_path))
+    copied = [path for path in trapped if "-copy/" in path]
+    assert [path for path in sound if trapped[path] != sound[path]] == ["libraries.tsv"]
+    assert set(trapped) == set(sound) | set(copied) and copied
+
+    traps = _truth(tmp_path, "traps.tsv")
+    assert traps["trap"].tolist() == ["sample_swap", "sample_swap", "duplicated_patient"]
+    assert _truth(study, "traps.tsv").empty
+    tables = [read_table(folder / "study" / "libraries.tsv").set_index("library_id") for folder in (study, tmp_path)]
+    before, after = (table["path"] for table in tables)
+    assert set(before.index[before != after]) == set(traps["library_id"])
+    samples = read_table(tmp_path / "study" / "samples.tsv").set_index("sample_id")["patient_id"]
+    sexes = read_table(tmp_path / "study" / "patients.tsv").set_index("patient_id")["sex"]
+    patient = tables[0]["sample_id"].map(samples)
+    for trap in traps.itertuples():
+        assert patient[trap.library_id] != patient[trap.holds]
+        if trap.trap == "sample_swap":
+            assert after[trap.library_id] == before[trap.holds]
+            assert sexes[patient[trap.library_id]] != sexes[patient[trap.holds]]
+        else:
+            target = Path(after[trap.library_id])
+            matches = [p for p in copied if p.startswith(str(target))]
+            assert matches and all(trapped[p] in set(sound.values()) for p in matches)
+
+
+def test_an_unknown_trap_is_refused():
+    with pytest.raises(ValueError, match="sample_swap: 'both' is not known; give cross_sex, same_sex or nothing"):
+        study_design("tiny", seed=1, sample_swap="both")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from livermet.files import read_table, write_table
+from livermet.privacy import identifier_in
 from livermet.tables import TABLES, convert, empty_table, read_study_table, table_schema
 from study_files import table_text
 
@@ -81,7 +87,7 @@ def test_schemas_use_only_what_the_reader_honours(name):
     assert set(schema["required"]) | set(schema["x-key"]) | set(schema["x-references"]) <= set(schema["properties"])
     assert schema["x-key"][0] in schema["required"]
     for column in schema["properties"].values():
-        assert set(column) <= {"type", "enum", "pattern", "minimum", "maximum", "description"}
+        assert set(column) <= {"type", "enum", "pattern", "minimum", "maximum", "description", "x-censor"}
         assert column["description"] and column["type"] in ("string", "integer", "number")
 
 
@@ -172,3 +178,55 @@ def test_declared_columns_are_typed(tmp_path):
     table = read(tmp_path, text, name="response", extra={"sld": {"type": "number"}})
     assert [row["sld"] for row in table.rows] == [-0.5, None]
     assert [(f.row, f.column) for f in table.findings] == [(3, "sld")]
+
+
+# ------------------------------------------------------------------------------------------------ properties
+
+IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,11}", fullmatch=True)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=12)
+PROPERTY = settings(deadline=None, derandomize=True, max_examples=150)
+
+
+@PROPERTY
+@given(
+    ids=st.lists(IDS, min_size=1, max_size=5, unique_by=str.casefold),
+    centres=st.lists(TEXTS.filter(lambda text: text and not identifier_in(text)), min_size=5, max_size=5),
+    sizes=st.lists(st.decimals(0, 500, places=3), min_size=5, max_size=5),
+    separator=st.sampled_from("\t;,"),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    mark=st.booleans(),
+    decimal=st.sampled_from(".,"),
+)
+def test_what_was_written_is_read_in_every_dialect(
+    tmp_path_factory, ids, centres, sizes, separator, end, mark, decimal
+):
+    ids = [name for name in ids if not identifier_in(name)]
+    rows = list(zip(ids, centres, sizes, strict=False))
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=separator, lineterminator=end)
+    writer.writerow(["patient_id", "centre", "cohort", "largest_met_mm"])
+    writer.writerows([name, centre, "c", str(size).replace(".", decimal)] for name, centre, size in rows)
+    path = tmp_path_factory.mktemp("dialect") / "patients.tsv"
+    path.write_bytes(out.getvalue().encode("utf-8-sig" if mark else "utf-8"))
+    table = read_study_table(path, name="patients", decimal=decimal)
+    assert table.findings == ()
+    read_back = [(row["patient_id"], row["centre"], row["largest_met_mm"]) for row in table.rows]
+    assert read_back == [(name, centre, float(size)) for name, centre, size in rows]
+
+
+@PROPERTY
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_give_rows_or_findings_and_never_another_error(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("bytes") / "patients.tsv"
+    path.write_bytes(content)
+    table = read_study_table(path, name="patients")
+    assert table.findings and table.rows == ()  # such bytes hold no patient_id, centre and cohort
+
+
+@PROPERTY
+@given(text=TEXTS, kind=st.sampled_from(["integer", "number"]), decimal=st.sampled_from(".,"))
+def test_a_cell_is_a_number_or_a_problem(text, kind, decimal):
+    value, problem = convert(text, {"type": kind}, decimal=decimal)
+    assert (problem is None) == (value is not None or not text)
+    if value is not None:
+        assert text.lstrip("+-")[0] in "0123456789.,"

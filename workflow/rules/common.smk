@@ -1,8 +1,10 @@
 """Helpers of the workflow: the study as read from its tables, params of libraries and scopes, resources."""
 
 import re
+import shutil
 
 from livermet import digest
+from livermet.files import forget_library
 
 SIMULATED = STUDY.simulated
 SCOPE = config["scope"]
@@ -23,6 +25,20 @@ def stamp_results():
     RESULTS_STAMP.parent.mkdir(parents=True, exist_ok=True)
     RESULTS_STAMP.write_text(f"{Path.cwd()}\n")
     print(f"livermet: scope {SCOPE}, executor {workflow.executor_plugin.name}", file=sys.stderr)
+
+
+def forget_withdrawn():
+    """Remove what was computed for libraries of patients who withdrew consent, or gave none to omics."""
+    for library in STUDY.data.withdrawn:
+        if forget_library(config["results"], library):
+            print("livermet: results of a library without consent were removed", file=sys.stderr)
+
+
+def keep_findings():
+    """Leave the list of findings where it belongs, though Snakemake takes away the outputs of a job that failed."""
+    listed = Path(config["results"]) / "logs" / "check_study" / "findings.tsv"
+    if STUDY.has_errors and listed.is_file():
+        shutil.copyfile(listed, Path(config["results"]) / "study" / "findings.tsv")
 
 
 def script_digest(script):

@@ -1,7 +1,7 @@
 """
 Features of patients.
 
-Takes the annotated cells, the sections with zones and niches, the interactions and the blood table of a scope; leaves
+Takes the annotated cells, the sections with zones and niches, the interactions and the blood values of a scope; leaves
 one long table (a value per patient, timepoint, tissue, modality, family and feature) and a table of what was left out,
 with the reason. Counts of a patient are summed over libraries before fractions are taken.
 """
@@ -19,6 +19,7 @@ rule collect_features:
         interactions="<results>/{scope}/interactions.tsv",
         blood="<results>/study/tables/blood.tsv",
         treatment="<results>/study/tables/treatment.tsv",
+        local_treatment="<results>/study/tables/local_treatment.tsv",
     output:
         features="<results>/{scope}/features.parquet",
         left_out="<results>/{scope}/features_left_out.tsv",
@@ -37,6 +38,7 @@ rule collect_features:
         libraries=lambda wc: scope_rows(wc.scope, "all"),
         min_spots_per_zone=config["spatial"]["min_spots_per_zone"],
         min_malignant_cells=20,
+        windows=STUDY.trial.get("windows", {}),
     message:
         "Features per patient, {wildcards.scope}"
     script:

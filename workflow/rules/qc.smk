@@ -2,8 +2,8 @@
 Quality control.
 
 Takes the counts of one library; leaves its whole single cells (or spots) with metrics, doublet scores and the ambient
-profile, a table with the reason of each removal, and the library's status. Per scope: a table of all statuses, and
-figures of what was removed and what is left.
+profile, a table with the reason of each removal, and the library's status. Per scope: a table of all statuses, what
+their counts tell of person and tissue, and figures of what was removed and what is left.
 """
 
 
@@ -26,7 +26,10 @@ rule qc_library:
         runtime=minutes(15),
     params:
         code=script_digest("qc_library.py"),
-        qc=lambda wc: library_config("qc", wc.library),
+        # The share of acinar counts is judged by collect_status.
+        qc=lambda wc: {
+            key: value for key, value in library_config("qc", wc.library).items() if key != "max_acinar_percent"
+        },
         # What quality control depends on: a change elsewhere in the tables does not repeat it.
         row=lambda wc: {name: library_row(wc.library)[name] for name in ("library_id", "modality", "expected_cells")},
         seed=config["seed"],
@@ -42,6 +45,7 @@ rule collect_status:
         cells=lambda wc: expand("<results>/libraries/{library}/qc.h5ad", library=libraries(wc.scope, "cells")),
     output:
         table="<results>/{scope}/status.tsv",
+        findings="<results>/{scope}/findings.tsv",
     log:
         "<logs>/collect_status/{scope}.log",
     benchmark:
@@ -57,6 +61,9 @@ rule collect_status:
         rows=lambda wc: scope_rows(wc.scope, "all"),
         cells=lambda wc: libraries(wc.scope, "cells"),
         min_genes_shared=config["integrate"]["min_genes_shared"],
+        max_acinar_percent=lambda wc: {
+            library: library_config("qc", library)["max_acinar_percent"] for library in libraries(wc.scope, "all")
+        },
     message:
         "Status of all libraries, {wildcards.scope}"
     script:
@@ -65,6 +72,7 @@ rule collect_status:
 
 rule plot_qc:
     input:
+        status="<results>/{scope}/status.tsv",
         statuses=lambda wc: expand("<results>/libraries/{library}/status.json", library=libraries(wc.scope, "all")),
         tables=lambda wc: expand("<results>/libraries/{library}/qc.tsv", library=libraries(wc.scope, "all")),
     output:

@@ -41,6 +41,8 @@ rule record_run:
 
 rule library_page:
     input:
+        scope_status="<results>/{scope}/status.tsv",
+        findings="<results>/{scope}/findings.tsv",
         status="<results>/libraries/{library}/status.json",
         table="<results>/libraries/{library}/qc.tsv",
         siblings=lambda wc: expand("<results>/libraries/{library}/status.json", library=libraries(wc.scope, "all")),
@@ -96,6 +98,7 @@ rule cohort_report:
             "<results>/{{scope}}/{table}.tsv",
             table=[
                 "status",
+                "findings",
                 "clustering",
                 "cnv",
                 "niches",
@@ -110,6 +113,9 @@ rule cohort_report:
         study_tables=[
             "<results>/study/findings.tsv",
             "<results>/study/labels.tsv",
+            "<results>/study/recist.tsv",
+            "<results>/study/consent.tsv",
+            "<results>/study/deviations.tsv",
             *expand("<results>/study/tables/{table}.tsv", table=TABLES),
         ],
         features="<results>/{scope}/features.parquet",

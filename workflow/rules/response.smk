@@ -5,12 +5,15 @@ Takes the feature table, the labels and the design; leaves the associations (or 
 filtered, the verdict in words, and figures. In the scope of a batch every association is refused: a batch is described.
 """
 
+from livermet.catalogue import label_timepoints
+
 
 rule test_response:
     input:
         features="<results>/{scope}/features.parquet",
         labels="<results>/study/labels.tsv",
         patients="<results>/study/tables/patients.tsv",
+        deviations="<results>/study/deviations.tsv",
     output:
         associations="<results>/{scope}/associations.tsv",
         filtered="<results>/{scope}/response_filtered.tsv",
@@ -28,6 +31,7 @@ rule test_response:
     params:
         code=script_digest("test_response.py"),
         response=config["response"],
+        goes_with=label_timepoints(config["response"]["primary_label"], config["labels"]),
         libraries=lambda wc: scope_rows(wc.scope, "all"),
         seed=config["seed"],
     message:

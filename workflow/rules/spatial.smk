@@ -36,6 +36,7 @@ rule build_reference:
 rule map_section:
     input:
         section="<results>/libraries/{library}/qc.h5ad",
+        status="<results>/{scope}/status.tsv",
         reference="<results>/{scope}/reference.h5ad",
     output:
         section="<results>/{scope}/sections/{library}/zones.h5ad",

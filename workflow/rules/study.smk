@@ -16,9 +16,13 @@ rule check_study:
     output:
         findings="<results>/study/findings.tsv",
         labels="<results>/study/labels.tsv",
+        recist="<results>/study/recist.tsv",
+        consent="<results>/study/consent.tsv",
+        deviations="<results>/study/deviations.tsv",
         tables=expand("<results>/study/tables/{table}.tsv", table=TABLES),
     log:
         "<logs>/check_study/study.log",
+        findings="<logs>/check_study/findings.tsv",
     benchmark:
         "<benchmarks>/check_study/study.tsv"
     priority: 1
@@ -33,6 +37,8 @@ rule check_study:
         study=config["study"],
         trial=STUDY.trial,
         labels=config["labels"],
+        reading={name: config[name] for name in ("decimal", "roots", "not_personal")},
+        primary=config["response"]["primary_label"],
         setup=STUDY.setup_findings,
     message:
         "Checking the study tables"

@@ -26,6 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--config", required=True, nargs="+", type=Path, help="config files, later over earlier ones")
     check.set_defaults(run=_check)
 
+    dates = commands.add_parser("dates", help="turn the calendar dates of a trial's export into days from enrolment")
+    dates.add_argument("--export", required=True, type=Path, help="folder of the exported tables")
+    dates.add_argument("--key", required=True, type=Path, help="table of export_id, patient_id, enrol_date")
+    dates.add_argument("--out", required=True, type=Path, help="folder for the study tables")
+    dates.add_argument("--format", default="%Y-%m-%d", help="how dates are written, such as %%d.%%m.%%Y")
+    dates.add_argument("--decimal", default=".", choices=[".", ","], help="decimal mark of the export")
+    dates.add_argument("--keep", nargs="+", default=[], help="columns beyond the study tables' own, such as labels")
+    dates.add_argument("--replace", action="store_true", help="write over tables that are there")
+    dates.set_defaults(run=_dates)
+
     compare = commands.add_parser("compare", help="list the files that differ between two result folders")
     compare.add_argument("first", type=Path)
     compare.add_argument("second", type=Path)
@@ -59,20 +69,45 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from livermet.filecheck import check_files
+    from livermet.check import check_study
     from livermet.files import write_table
     from livermet.findings import errors, findings_frame, format_findings
     from livermet.study import load_study
 
     config = merge_config(load_yaml(DEFAULT_CONFIG), *(load_yaml(path) for path in options.config))
-    study = load_study(config, workdir=Path.cwd())
-    findings = [*study.findings, *check_files(study.data)]
+    study = load_study(config, workdir=Path.cwd(), files=options.config)
+    setup = [finding for finding in study.findings if finding not in study.data.findings]
+    label = "" if study.has_errors else config["response"]["primary_label"]
+    findings = check_study(
+        study.data, setup=setup, trial=study.trial, declared=config["labels"], primary=label
+    ).findings
     print(format_findings(findings))
     if isinstance(config["results"], str):  # otherwise that is one of the findings
         path = Path(config["results"]) / "study" / "findings.tsv"
         write_table(findings_frame(findings), path)
         print(f"written to {path}")
     return 1 if errors(findings) else 0
+
+
+def _dates(options: argparse.Namespace) -> int:
+    from livermet.dates import convert_export
+    from livermet.findings import errors, format_findings
+
+    findings, written = convert_export(
+        options.export,
+        options.key,
+        options.out,
+        date_format=options.format,
+        decimal=options.decimal,
+        keep=options.keep,
+        replace=options.replace,
+    )
+    print(format_findings(findings))
+    if errors(findings):
+        print("nothing was written")
+        return 1
+    print(f"written to {options.out}: " + ", ".join(f"{name} {n} rows" for name, n in written.items()))
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -1,11 +1,13 @@
 """The labels that are derived from the study tables: their kind, what they say, and the tissue that they go with.
 
-Without imports, since the config is checked against it whenever the workflow is parsed.
+It imports next to nothing, since the config is checked against it whenever the workflow is parsed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 BEFORE = ("T0_pre",)
 RESECTION = ("T3_resection",)
@@ -67,3 +69,8 @@ LABELS = {
     "rfs": DerivedLabel("survival", "days from surgery to relapse or death", RESECTION, _TIME),
     "os_surgery": DerivedLabel("survival", "days from surgery to death", RESECTION, _TIME),
 }
+
+
+def label_timepoints(name: str, declared: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Timepoints of the tissue that a derived label, or one that the config declares, may be compared in."""
+    return LABELS[name].timepoints if name in LABELS else tuple(declared[name].get("timepoints", BEFORE))

@@ -14,14 +14,12 @@ from jsonschema.exceptions import ValidationError
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from livermet.catalogue import LABELS
 from livermet.findings import Finding, allowed, closest
 
 PROJECT = Path(__file__).resolve().parents[3]
 SCHEMAS = PROJECT / "workflow" / "schemas"
 DEFAULT_CONFIG = PROJECT / "config" / "config.yaml"
-
-# Labels that are derived from the tables whatever the config declares (see livermet.labels).
-DERIVED_LABELS = {"recist_best": "ordinal", "disease_control": "binary", "objective_response": "binary"}
 
 TYPE_NAMES = {
     "string": "a text",
@@ -192,16 +190,22 @@ CROSS_RULES: tuple[tuple[tuple[str, ...], Callable[..., bool], str, str], ...] =
     ),
     (
         ("response.primary_label", "labels"),
-        lambda primary, labels: primary in {*DERIVED_LABELS, *labels},
+        lambda primary, labels: primary in {*LABELS, *labels},
         "the primary label is neither derived nor declared",
-        f"use {allowed(DERIVED_LABELS)}, or declare it under labels",
+        f"use {allowed(LABELS)}, or declare it under labels",
+    ),
+    (
+        ("response.primary_label",),
+        lambda primary: primary not in LABELS or not LABELS[primary].untested,
+        "the label can't be the primary one",
+        f"use {allowed(name for name, label in LABELS.items() if not label.untested)}, or declare one under labels",
     ),
 )
 
 
 def _label_findings(config: Mapping[str, Any]) -> list[Finding]:
     findings = []
-    taken = {*DERIVED_LABELS, "patient_id", "eval_day", "recist"}
+    taken = {*LABELS, "patient_id", "eval_day", "recist"}
     for name, label in config.get("labels", {}).items():
         kind = label["kind"]
         problems = [

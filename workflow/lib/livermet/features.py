@@ -13,20 +13,22 @@ Families:
 - ``niche``: share of spots
 - ``zone``: log2 ratio of a type's abundance, margin to core
 - ``interaction``: strength of ``sender|receiver|ligand|receptor``
-- ``blood``: value before treatment
+- ``blood``: value before treatment, at the re-evaluation, before and after surgery; indices of values drawn together
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from livermet import keys
-from livermet.labels import treatment_starts
+from livermet.blood import WINDOWS, measures
+from livermet.course import patient_course
+from livermet.units import canonical_unit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,25 +40,7 @@ FEATURE_COLUMNS = [*STRATUM, "family", "feature", "value", "unit", "n_cells", "s
 LEFT_OUT_COLUMNS = [*STRATUM, "family", "feature", "reason"]
 WITHIN = "composition_within_"
 BLOOD = "blood"
-BLOOD_TIMEPOINT = "T0_pre"
-BASELINE_DAYS = (-28, 0)  # days from the start of treatment
-LOG2_ANALYTES = ("ca199", "cea")
 ZONE_PSEUDOCOUNT = 0.5  # spots
-
-# Canonical unit first; the others are the same unit by another name, never a conversion.
-UNITS = {
-    "ca199": ("U/mL", "kU/L"),
-    "cea": ("ug/L", "µg/L", "μg/L", "ng/mL"),
-    "crp": ("mg/L",),
-    "albumin": ("g/L",),
-    "bilirubin": ("umol/L", "µmol/L", "μmol/L"),
-    "neutrophils": ("10^9/L", "10⁹/L", "10e9/L", "1e9/L"),
-    "lymphocytes": ("10^9/L", "10⁹/L", "10e9/L", "1e9/L"),
-    "platelets": ("10^9/L", "10⁹/L", "10e9/L", "1e9/L"),
-    "alp": ("U/L",),
-    "ldh": ("U/L",),
-    "kras_vaf": ("fraction",),
-}
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -248,58 +232,46 @@ def interaction_features(interactions: pd.DataFrame) -> Tables:
     return _typed(table[known]), table.loc[~known, LEFT_OUT_COLUMNS]
 
 
-def blood_features(blood: pd.DataFrame, treatment: pd.DataFrame) -> Tables:
-    """Baseline of each analyte: the last value in the 28 days up to the start of treatment.
+def blood_features(
+    blood: pd.DataFrame,
+    treatment: pd.DataFrame,
+    local_treatment: pd.DataFrame,
+    *,
+    windows: Mapping[str, Sequence[int]],
+) -> Tables:
+    """Blood values and indices of each patient by timepoint, as :func:`livermet.blood.measures` takes them.
 
-    Without a row in the treatment table, days count from enrolment; courses of earlier disease don't count. CA19-9 and
-    CEA are on the log2 scale. Left out, with the reason: analytes without a value in the window, and in it censored
-    values, those in a unit other than the canonical one (for analytes without
-    one: in several units), and zeros of analytes that are logged.
+    Without a row in the treatment table, days count from enrolment; courses of earlier disease don't count.
 
     Parameters
     ----------
-    blood, treatment
+    blood, treatment, local_treatment
         The study tables.
+    windows
+        The trial's, by name as in ``livermet.blood.WINDOWS``; those that it doesn't give are taken from there.
     """
-    table = blood.assign(value=pd.to_numeric(blood["value"]), timepoint=BLOOD_TIMEPOINT, tissue=BLOOD, modality=BLOOD)
-    table["feature"] = table["analyte"].astype(str)
-    starts = table[keys.PATIENT].map(treatment_starts(treatment)).astype(float).fillna(0.0)
-    table["day"] = table["day"].astype(float) - starts
-    first, last = BASELINE_DAYS
-    inside = table["day"].between(first, last)
-    outside = table[~inside].drop_duplicates([keys.PATIENT, "feature"])
-    seen = pd.MultiIndex.from_frame(table.loc[inside, [keys.PATIENT, "feature"]])
-    outside = outside[~pd.MultiIndex.from_frame(outside[[keys.PATIENT, "feature"]]).isin(seen)]
-    outside = outside.assign(family=BLOOD, reason=f"no value in the {-first} days up to the start of treatment")
-    table = table[inside].sort_values([keys.PATIENT, "feature", "day"], kind="stable")
+    blood = blood.assign(value=pd.to_numeric(blood["value"]))
+    units = blood.groupby("analyte")["unit"].nunique()
+    mixed = [str(name) for name in units.index[units > 1] if canonical_unit(name) is None]
+    rows, left_out = [], []
+    treated, operated = _records(treatment), _records(local_treatment)
+    for patient, draws in _records(blood).items():
+        course = patient_course(treated.get(patient, []), operated.get(patient, []))
+        surgery = None if course.surgery is None else course.surgery["day"]
+        found = measures(draws, start=course.start or 0, surgery=surgery, windows={**WINDOWS, **windows}, mixed=mixed)
+        for measure in found:
+            stratum = [patient, measure.timepoint, BLOOD, BLOOD]
+            if measure.reason:
+                left_out.append([*stratum, BLOOD, measure.feature, measure.reason])
+            else:
+                rows.append([*stratum, BLOOD, measure.feature, measure.value, measure.unit, 0, "blood.tsv"])
+    return _typed(pd.DataFrame(rows, columns=FEATURE_COLUMNS)), pd.DataFrame(left_out, columns=LEFT_OUT_COLUMNS)
 
-    units = table.groupby("feature")["unit"].unique()
-    table["family"], table["reason"] = BLOOD, ""
-    canonical = table["feature"].map(lambda name: UNITS.get(name, tuple(units[name]) if len(units[name]) == 1 else ()))
-    wrong = [unit not in allowed for unit, allowed in zip(table["unit"], canonical, strict=True)]
-    expected = [allowed[0] if allowed else "one unit throughout" for allowed in canonical]
-    flaws = {
-        "value missing": table["value"].isna(),
-        "censored value": table["censor"].fillna("").isin(["<", ">"]) if "censor" in table else False,
-        "zero or negative, no logarithm": table["feature"].isin(LOG2_ANALYTES) & (table["value"] <= 0),
-    }
-    table["reason"] = [
-        f"unit {unit!r}, expected {want}" if bad else ""
-        for unit, want, bad in zip(table["unit"], expected, wrong, strict=True)
-    ]
-    for reason, flaw in flaws.items():
-        table["reason"] = table["reason"].mask(flaw & (table["reason"] == ""), reason)
-    usable = table[table["reason"] == ""].drop_duplicates([keys.PATIENT, "feature"], keep="last")
-    logged = usable["feature"].isin(LOG2_ANALYTES)
-    names = usable["feature"].map({name: spellings[0] for name, spellings in UNITS.items()}).fillna(usable["unit"])
-    features = usable.assign(
-        value=np.where(logged, np.log2(usable["value"].where(logged, 1.0)), usable["value"]),
-        unit=np.where(logged, "log2 " + names, names),
-        n_cells=0,
-        source="blood.tsv",
-    )
-    left_out = pd.concat([table[table["reason"] != ""], outside])[LEFT_OUT_COLUMNS]
-    return _typed(features), left_out
+
+def _records(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each patient in the order of the table, with None where a value is missing."""
+    plain = table.astype(object).where(table.notna(), None)
+    return {str(patient): rows.to_dict("records") for patient, rows in plain.groupby(keys.PATIENT, sort=True)}
 
 
 def _text(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

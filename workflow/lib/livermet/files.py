@@ -36,6 +36,29 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def forget_library(results: str | Path, library: str) -> int:
+    """Remove whatever was computed for one library alone, in all scopes; returns how many files went.
+
+    For a patient who withdrew consent. Tables and objects that hold the library among others are made anew by the next
+    run of their scope.
+    """
+    results = Path(results)
+    patterns = (
+        f"libraries/{library}/**/*",
+        f"*/sections/{library}/**/*",
+        f"*/pages/{library}.html",
+        f"*/figures/*/{library}.png",
+        *(f"{kind}/**/{library}.{suffix}" for kind, suffix in (("logs", "log"), ("benchmarks", "tsv"))),
+    )
+    found = {path for pattern in patterns for path in results.glob(pattern)}
+    files = [path for path in found if path.is_file() or path.is_symlink()]
+    for path in files:
+        path.unlink()
+    for path in sorted(found - set(files), reverse=True):
+        path.rmdir()
+    return len(files)
+
+
 def write_text(text: str, path: str | Path) -> None:
     """Write UTF-8 text with Unix line ends."""
     with replacing(path) as temporary:

@@ -21,7 +21,7 @@ class Finding:
     An ``error`` stops the run before any compute, an ``exclusion`` costs one library while the others go on, a
     ``deviation`` is a departure from the protocol, a fact that stops nothing, and neither does a ``warning``.
     ``table`` is a study table, "config" or a file; ``row`` counts lines of the file with the header as line 1, and is
-    None where the finding is not about a row. ``rule`` names the rule of the study's logic (V01 to V20) where one fired.
+    None where the finding is not about a row. ``rule`` names the rule of the study (V01 to V20) where one fired.
     """
 
     severity: str

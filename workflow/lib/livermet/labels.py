@@ -1,177 +1,605 @@
-"""Response labels per patient, each with the rows that it came from or the reason why it is missing."""
+"""Response labels per patient, each with the rows that it came from or the reason why it is missing.
+
+What each label says, and which tissue it goes with, stands in :mod:`livermet.catalogue`.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from livermet import blood, recist
+from livermet.catalogue import LABELS, RECIST
+from livermet.course import LIVER_TREATMENTS, Course, patient_course
+from livermet.findings import Finding
+from livermet.protocol import RESECTION, by_patient, trial_rules
+from livermet.recist import Evaluation, RecistRules
+from livermet.tables import StudyTable
 
-from livermet.config import DERIVED_LABELS
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
-# The order of RECIST 1.1, best first: the codes of recist_best.
-RECIST = ("CR", "PR", "SD", "PD")
 NOT_EVALUABLE = "NE"
-POSITIVE = {"disease_control": ("CR", "PR", "SD"), "objective_response": ("CR", "PR")}
-COLUMNS = ("patient_id", "label", "kind", "value", "source", "reason")
-# A course that began longer before enrolment than a baseline scan may lie back is treatment of earlier disease.
-EARLIER_DAYS = 28
+RESPONSES = {"objective_response": ("CR", "PR")}
+COLUMNS = ("patient_id", "label", "kind", "value", "event", "source", "reason")
+RECIST_COLUMNS = (
+    *("patient_id", "day", "days_on_treatment", "sum_mm", "liver_sum_mm", "change_from_baseline_pct"),
+    *("change_from_nadir_pct", "target", "nontarget", "new_lesion", "response", "reported", "agrees", "confirmed"),
+    *("counts", "reason", "rows"),
+)
+FIRST_EVALUATION_DAYS = 49
+EARLY_RELAPSE_DAYS = 183
+SAME_EVALUATION_DAYS = 7  # a reported evaluation and a scan so close together are the same one
+MIN_PER_CLASS = 3  # below it nothing is compared (R01), so nothing has to be told apart
+MARKER_DAYS = 14  # a marker so many days from a scan speaks for it
+
+Row = Mapping[str, Any]
 
 
-def study_courses(treatment: pd.DataFrame) -> pd.DataFrame:
-    """Courses of systemic treatment that belong to the study, without those of earlier disease, by day of start."""
-    own = treatment["start_day"].astype(float) >= -EARLIER_DAYS
-    return treatment[own].sort_values("start_day", kind="stable")
+@dataclass(frozen=True)
+class Value:
+    """A label of one patient: its value and where it came from, or the reason why it is missing."""
+
+    value: str = ""
+    source: str = ""
+    reason: str = ""
+    event: str = ""
 
 
-def treatment_starts(treatment: pd.DataFrame) -> dict[str, int]:
-    """First day of the study's treatment per patient; patients without a course of the study have none."""
-    return {
-        str(patient): int(day)
-        for patient, day in study_courses(treatment).groupby("patient_id")["start_day"].min().items()
-    }
+@dataclass(frozen=True)
+class Derived:
+    """All labels, the RECIST evaluations behind them, and what is to be said of either."""
+
+    labels: pd.DataFrame
+    recist: pd.DataFrame
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """Rows of one patient by table, with line numbers, and the patient's course of treatment."""
+
+    row: Row
+    tables: Mapping[str, list[dict[str, Any]]]
+    course: Course
+    trial: Mapping[str, Any]
+
+    @property
+    def start(self) -> int:
+        """First day of treatment; enrolment without a row in treatment.tsv."""
+        return self.course.start or 0
+
+    def rule(self, section: str, key: str, default: Any) -> Any:
+        return self.trial.get(section, {}).get(key, default)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One evaluation as the labels need it, computed or reported."""
+
+    day: int
+    response: str
+    source: str
 
 
 def derive_labels(
-    tables: Mapping[str, pd.DataFrame], *, declared: Mapping[str, Mapping[str, Any]], sd_min_days: int
-) -> pd.DataFrame:
+    tables: Mapping[str, StudyTable], *, declared: Mapping[str, Mapping[str, Any]], trial: Mapping[str, Any]
+) -> Derived:
     """Derive all labels that the tables allow.
 
     Parameters
     ----------
     tables
-        The checked study tables; patients, response, treatment and local_treatment are used.
+        The checked study tables.
     declared
         Further label columns of response.tsv: kind (binary, ordinal, continuous), for a binary one the positive
         value, for an ordinal one the levels in order.
-    sd_min_days
-        Days from the start of treatment that stable disease must last; a patient seen stable only earlier has no value.
+    trial
+        The protocol's rules; of these ``evaluation``, ``ca199``, ``windows`` and ``early_relapse_days``.
 
     Returns
     -------
-    One row per label and patient: patient_id, label, kind, value, source, reason. ``value`` is text: 0 or 1 for a
-    binary label (1: response), the position for an ordinal one (recist_best: 0 is CR, 3 is PD), the number for a
-    continuous one; "" where missing, and then ``reason`` says why.
+    ``labels``: one row per label and patient, with ``COLUMNS``. ``value`` is text: 0 or 1 for a binary label (1:
+    response), the position for an ordinal one (recist_best: 0 is CR, 3 is PD), the number for a continuous one, days
+    for a time to event, with ``event`` 1 or 0; "" where missing, and then ``reason`` says why. ``recist``: one row per
+    patient and evaluation, with ``RECIST_COLUMNS``. ``findings``: reported against computed response (rule V15).
 
     Notes
     -----
-    Best response is the one reported in a row without ``eval_day``; else the best over the evaluations up to the
-    first progression (RECIST 1.1, Eisenhauer 2009, section 4.4.1) and up to the first local treatment or change of
-    regimen, since what surgery removes is no response to treatment. NE is never a value: it is neither response nor
-    progression, and a patient with nothing else has none. Evaluations up to the start of treatment are baselines, and
-    treatment of earlier disease (:func:`study_courses`) ends nothing. Without a row in the treatment table, days count
-    from enrolment.
+    Response by imaging is computed from lesions.tsv and scans.tsv (:mod:`livermet.recist`), or taken from response.tsv
+    where there are no measurements (the trial file may turn this round). Best response, the changes since baseline and
+    everything from CA19-9 end at the first local treatment or change of regimen, since what surgery removes is no
+    response to treatment. NE is never a value. Days count from the start of treatment, without one from enrolment.
     """
-    patients = list(tables["patients"]["patient_id"])
-    response = tables["response"]
-    starts = treatment_starts(tables["treatment"])
-    ends = _treatment_ends(tables, starts)
-    rows = []
-    best = {
-        patient: _best_response(
-            response[response["patient_id"] == patient],
-            start=starts.get(patient, 0),
-            end=ends.get(patient),
-            sd_min_days=sd_min_days,
-        )
-        for patient in patients
-    }
-    for label, kind in DERIVED_LABELS.items():
-        for patient, (value, source, reason) in best.items():
-            code = "" if not value else str(_code(label, value))
-            rows.append((patient, label, kind, code, source, reason))
-    for label, definition in declared.items():
-        for patient in patients:
-            own = response[response["patient_id"] == patient]
-            rows.append((patient, label, definition["kind"], *_declared_value(own, label, definition)))
+    import pandas as pd
+
+    grouped = {name: by_patient(table) for name, table in tables.items() if "patient_id" in table.columns}
+    samples = {row["sample_id"]: row["patient_id"] for row in tables["samples"].rows}
+    pathology: dict[str, list[dict[str, Any]]] = {}
+    for row in tables["pathology"].records():
+        pathology.setdefault(samples[row["sample_id"]], []).append(row)
+    grouped["pathology"] = pathology
+    rows, evaluations, findings = [], [], []
+    for given in tables["patients"].rows:
+        own = {name: group.get(given["patient_id"], []) for name, group in grouped.items()}
+        course = patient_course(own["treatment"], own["local_treatment"])
+        patient = _Patient(row=given, tables=own, course=course, trial=trial)
+        values, seen, disagreements = _patient_labels(patient, declared)
+        for label, value in values.items():
+            kind = LABELS[label].kind if label in LABELS else declared[label]["kind"]
+            rows.append((given["patient_id"], label, kind, value.value, value.event, value.source, value.reason))
+        evaluations += seen
+        findings += disagreements
     labels = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
     known = labels[labels["value"] != ""].groupby("label").size()
-    for label in [*DERIVED_LABELS, *declared]:
-        logger.info("label %s: %d of %d patients have a value", label, known.get(label, 0), len(patients))
-    return labels
+    for label in [*LABELS, *declared]:
+        logger.info(
+            "label %s: %d of %d patients have a value", label, known.get(label, 0), len(tables["patients"].rows)
+        )
+    order = {label: i for i, label in enumerate([*LABELS, *declared])}
+    labels = labels.sort_values("label", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return Derived(labels, pd.DataFrame(evaluations, columns=list(RECIST_COLUMNS), dtype=object), tuple(findings))
 
 
-def _code(label: str, response: str) -> int:
-    return RECIST.index(response) if label == "recist_best" else int(response in POSITIVE[label])
+def _patient_labels(
+    patient: _Patient, declared: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Value], list[tuple[Any, ...]], list[Finding]]:
+    """All labels of one patient, the patient's evaluations as rows, and disagreements with what was reported."""
+    rules = trial_rules(patient.trial, "evaluation", RecistRules)
+    computed = recist.evaluate_course(
+        patient.tables["lesions"],
+        patient.tables["scans"],
+        start=patient.start,
+        end=patient.course.end,
+        rules=rules,
+        marker_normal=_marker_normal(patient),
+    )
+    best, confirmed, gate = _imaging(patient, computed, rules)
+    values = {
+        "recist_best": best,
+        "disease_control": gate,
+        "objective_response": _binary(best, lambda value: RECIST[int(value)] in RESPONSES["objective_response"]),
+        "response_confirmed": confirmed,
+        **_size_changes(patient, computed),
+        **_marker_labels(patient, computed),
+        **_pathology(patient.tables["pathology"], patient),
+        "resected": _resected(patient),
+        **_survival(patient, computed),
+    }
+    values |= {name: _declared_value(patient.tables["response"], name, d) for name, d in declared.items()}
+    rows, findings = _evaluation_rows(patient, computed, best)
+    return values, rows, findings
 
 
-def _treatment_ends(tables: Mapping[str, pd.DataFrame], starts: Mapping[str, int]) -> dict[str, tuple[int, str]]:
-    """Per patient, the day until which evaluations speak of the first regimen alone, and what ends it."""
-    ends: dict[str, tuple[int, str]] = {}
-    local = tables["local_treatment"]
-    for row in local[local["type"] != "exploratory_only"].itertuples():
-        if row.day >= starts.get(row.patient_id, 0):
-            end = (int(row.day), "local treatment")
-            ends[row.patient_id] = min(ends.get(row.patient_id, end), end)
-    for patient, courses in study_courses(tables["treatment"]).groupby("patient_id"):
-        changed = courses[courses["regimen"] != courses["regimen"].iloc[0]]
-        if len(changed):
-            end = (int(changed["start_day"].iloc[0]), "change of regimen")
-            ends[patient] = min(ends.get(patient, end), end)
-    return ends
+def _rows(table: str, rows: Sequence[Row]) -> str:
+    lines = sorted({row["row"] for row in rows})
+    return f"{table}.tsv row{'s' * (len(lines) != 1)} {', '.join(map(str, lines))}" if lines else ""
 
 
-def _best_response(
-    own: pd.DataFrame, *, start: int, end: tuple[int, str] | None, sd_min_days: int
-) -> tuple[str, str, str]:
-    """Best response of one patient from the patient's rows of response.tsv, as (value, source, reason)."""
-    given = own[own["recist"] != ""]
-    if given.empty:
-        return "", "", "no RECIST value in response.tsv"
-    reported = given.loc[given["eval_day"].isna(), "recist"]
-    if len(reported):
-        source = "response.tsv: best response as reported"
-        value = reported.iloc[0]
-        return ("", source, "reported as not evaluable (NE)") if value == NOT_EVALUABLE else (value, source, "")
-    given = given[given["eval_day"] > start].sort_values("eval_day", kind="stable")
-    counted = given if end is None else given[given["eval_day"] <= end[0]]
-    limit = "" if end is None or len(counted) == len(given) else f" up to {end[1]} on day {end[0]}"
-    progression = counted.loc[counted["recist"] == "PD", "eval_day"]
-    if len(progression):
-        after = counted["eval_day"] > progression.iloc[0]
-        limit = f" up to progression on day {progression.iloc[0]}" if after.any() else limit
-        counted = counted[~after]
-    early = (counted["recist"] == "SD") & (counted["eval_day"] - start < sd_min_days)
-    evaluable = counted.loc[~early & (counted["recist"] != NOT_EVALUABLE), "recist"]
-    n_missing = int((counted["recist"] == NOT_EVALUABLE).sum())
-    source = f"response.tsv: best of {_evaluations(len(counted))}{limit}"
+def _places(rows: Sequence[tuple[str, int]]) -> str:
+    """Rows as (table, line number) in words, table by table."""
+    tables = dict.fromkeys(table for table, _ in rows)
+    return "; ".join(_rows(table, [{"row": line} for name, line in rows if name == table]) for table in tables)
+
+
+def _binary(source: Value, positive: Callable[[str], bool]) -> Value:
+    """A binary label from another label."""
+    return Value(str(int(positive(source.value))), source.source) if source.value else source
+
+
+# ------------------------------------------------------------------------------------------------------------ imaging
+
+
+def _imaging(patient: _Patient, computed: recist.Course, rules: RecistRules) -> tuple[Value, Value, Value]:
+    """Best response, whether it was confirmed, and disease control at the re-evaluation."""
+    from_reports = _reported(patient, rules)
+    from_scans = _measured(patient, computed)
+    order = [from_scans, from_reports]
+    if patient.rule("evaluation", "recist_from", "measurements") == "reported":
+        order.reverse()
+    first, second = order
+    best, gate = (one if one.value or not other.value else other for one, other in zip(first, second, strict=True))
+    if not best.value and not patient.tables["lesions"]:
+        best, gate = from_reports
+    if not computed.best or best.source != from_scans[0].source:
+        confirmed = Value(reason="response was not computed from measurements" if best.value else best.reason)
+    elif computed.confirmed is None:
+        confirmed = Value(reason=f"the best response is {computed.best}, which needs no confirmation")
+    else:
+        confirmed = Value(str(int(computed.confirmed)), best.source)
+    return best, confirmed, gate
+
+
+def _measured(patient: _Patient, computed: recist.Course) -> tuple[Value, Value]:
+    """Best response and disease control from measurements."""
+    if not patient.tables["lesions"] and not patient.tables["scans"]:
+        missing = Value(reason="no measurements in lesions.tsv")
+        return missing, missing
+    counted = [one for one in computed.evaluations if one.counts]
+    limit = f" up to {computed.limit}" if computed.limit else ""
+    source = f"{_places((*computed.baseline_rows, *computed.best_rows))}: best of {_evaluations(len(counted))}{limit}"
+    best = Value(reason=computed.reason)
+    if computed.best:
+        words = {True: ", confirmed", False: ", not confirmed", None: ""}[computed.confirmed]
+        best = Value(str(RECIST.index(computed.best)), f"{source}, on day {computed.best_day}{words}")
+    seen = [_Seen(one.day, _as_stable(one.response), _places(one.rows)) for one in counted]
+    return best, _gate(patient, seen, computed.reason)
+
+
+def _as_stable(response: str) -> str:
+    return "SD" if response == "nonCR_nonPD" else response
+
+
+def _gate(patient: _Patient, seen: Sequence[_Seen], reason: str) -> Value:
+    """Disease control: no progression up to, and at, the first evaluation that is late enough to decide."""
+    first = patient.rule("evaluation", "first_min_days", FIRST_EVALUATION_DAYS)
+    for one in sorted(seen, key=lambda one: one.day):
+        if one.response == "PD":
+            return Value("0", f"{one.source}: progression on day {one.day}")
+        if one.response in RECIST and one.day - patient.start >= first:
+            return Value("1", f"{one.source}: {one.response} on day {one.day}")
+    if seen:
+        reason = f"no evaluable response from day {first} of treatment on, and no progression before"
+    return Value(reason=reason or "no evaluation")
+
+
+def _reported(patient: _Patient, rules: RecistRules) -> tuple[Value, Value]:
+    """Best response and disease control as response.tsv reports them.
+
+    Best response is the one reported in a row without ``eval_day``; else the best over the evaluations up to the first
+    progression (RECIST 1.1, Eisenhauer 2009, section 4.4.1) and up to the end of the first regimen.
+    """
+    given = [row for row in patient.tables["response"] if row["recist"]]
+    if not given:
+        missing = Value(reason="no RECIST value in response.tsv, no measurements in lesions.tsv")
+        return missing, missing
+    start, end = patient.start, patient.course.end
+    dated = sorted((row for row in given if row["eval_day"] is not None), key=lambda row: row["eval_day"])
+    after = [row for row in dated if row["eval_day"] > start]
+    counted = [row for row in after if end is None or row["eval_day"] <= end[0]]
+    limit = "" if len(counted) == len(after) else f" up to {end[1]} on day {end[0]}"
+    progression = next((row["eval_day"] for row in counted if row["recist"] == "PD"), None)
+    if progression is not None:
+        limit = f" up to progression on day {progression}" if counted[-1]["eval_day"] > progression else limit
+        counted = [row for row in counted if row["eval_day"] <= progression]
+    early = [row for row in counted if row["recist"] == "SD" and row["eval_day"] - start < rules.sd_min_days]
+    evaluable = [row for row in counted if row["recist"] != NOT_EVALUABLE and row not in early]
+    n_missing = sum(row["recist"] == NOT_EVALUABLE for row in counted)
+    source = f"{_rows('response', counted)}: best of {_evaluations(len(counted))}{limit}"
     if n_missing:
         source += f", {n_missing} of them not evaluable (NE)"
-    if early.any():
-        source += f", {early.sum()} of them too early for stable disease"
-    if len(evaluable):
-        return min(evaluable, key=RECIST.index), source, ""
-    if counted.empty:
-        reason = f"no evaluation after the start of treatment on day {start}{limit}"
-    elif early.any():
-        reason = f"seen stable only before day {sd_min_days} of treatment{limit}"
+    if early:
+        source += f", {len(early)} of them too early for stable disease"
+    if evaluable:
+        best = Value(str(min(RECIST.index(row["recist"]) for row in evaluable)), source)
+    elif not counted:
+        best = Value(reason=f"no evaluation after the start of treatment on day {start}{limit}")
+    elif early:
+        best = Value(source=source, reason=f"seen stable only before day {rules.sd_min_days} of treatment{limit}")
     else:
-        reason = "all evaluations are not evaluable (NE)"
-    return "", source, reason
-
-
-def _declared_value(own: pd.DataFrame, label: str, definition: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Value of a declared label from the patient's rows of response.tsv, as (value, source, reason)."""
-    given = own[~(own[label].isna() | (own[label] == ""))]
-    if given.empty:
-        return "", "", f"no value of {label} in response.tsv"
-    summary = given.loc[given["eval_day"].isna(), label]
-    values = summary if len(summary) else given[label]
-    different = len(set(values))
-    if different > 1:
-        reason = f"{different} different values; give the one that counts in a row without eval_day"
-        return "", f"response.tsv: {_evaluations(len(values))}", reason
-    source = "response.tsv: row without eval_day" if len(summary) else f"response.tsv: {_evaluations(len(values))}"
-    value = values.iloc[0]
-    if definition["kind"] == "binary":
-        return str(int(value == definition["positive"])), source, ""
-    if definition["kind"] == "ordinal":
-        return str(definition["levels"].index(value)), source, ""
-    return f"{value:.10g}", source, ""
+        best = Value(source=source, reason="all evaluations are not evaluable (NE)")
+    gate = _gate(patient, [_Seen(r["eval_day"], r["recist"], _rows("response", [r])) for r in counted], best.reason)
+    summary = [row for row in given if row["eval_day"] is None]
+    if summary:
+        value, source = summary[0]["recist"], f"{_rows('response', summary)}: best response as reported"
+        if value == NOT_EVALUABLE:
+            best = Value(source=source, reason="reported as not evaluable (NE)")
+        else:
+            best = Value(str(RECIST.index(value)), source)
+        gate = gate if gate.value else _binary(best, lambda code: RECIST[int(code)] != "PD")
+    return best, gate
 
 
 def _evaluations(n: int) -> str:
     return f"{n} evaluation{'s' * (n != 1)}"
+
+
+def _size_changes(patient: _Patient, computed: recist.Course) -> dict[str, Value]:
+    """Log ratios of sums and of the biopsied lesion, re-evaluation (or earlier progression) to baseline."""
+    names = ("sld_change", "liver_sld_change", "biopsied_change")
+    if computed.baseline_mm is None:
+        reason = computed.baseline_reason or "no target lesion was measured at baseline"
+        return dict.fromkeys(names, Value(reason=reason))
+    first = patient.rule("evaluation", "first_min_days", FIRST_EVALUATION_DAYS)
+    measured = [one for one in computed.evaluations if one.counts and one.sum_mm is not None]
+    chosen = next((one for one in measured if one.n_days >= first or one.response == "PD"), None)
+    if chosen is None:
+        reason = f"no evaluable sum from day {first} of treatment on{f' up to {computed.limit}' * bool(computed.limit)}"
+        return dict.fromkeys(names, Value(reason=reason))
+    source = f"{_places((*computed.baseline_rows, *chosen.rows))}: day {chosen.day} to day {computed.baseline_day}"
+    return {
+        "sld_change": _log_ratio(chosen.sum_mm, computed.baseline_mm, source, "no target lesion at baseline"),
+        "liver_sld_change": _log_ratio(
+            chosen.liver_sum_mm, computed.liver_baseline_mm, source, "no target lesion in the liver at baseline"
+        ),
+        "biopsied_change": _biopsied(patient, chosen),
+    }
+
+
+def _log_ratio(value: float | None, baseline: float | None, source: str, reason: str) -> Value:
+    change = recist.log_change(baseline, value)
+    return Value(reason=reason) if change is None else _number(change, source)
+
+
+def _number(value: float, source: str) -> Value:
+    return Value(f"{value:.10g}", source)
+
+
+def _biopsied(patient: _Patient, chosen: Evaluation) -> Value:
+    biopsies = [
+        row
+        for row in patient.tables["samples"]
+        if row["timepoint"] == "T0_pre" and row["tissue"] == "liver_met" and row["lesion_id"]
+    ]
+    lesions = sorted({row["lesion_id"] for row in biopsies})
+    if len(lesions) != 1:
+        reason = f"several lesions were biopsied: {', '.join(lesions)}" if lesions else "no biopsied lesion is named"
+        return Value(reason=f"{reason} (samples.tsv)")
+    change = recist.lesion_change(
+        patient.tables["lesions"],
+        lesions[0],
+        baseline_day=patient.start,
+        day=chosen.day,
+        last_day=chosen.last_day,
+        rules=trial_rules(patient.trial, "evaluation", RecistRules),
+    )
+    if change is None:
+        return Value(reason=f"lesion {lesions[0]} was not measured at both times")
+    return _number(change, f"{_rows('samples', biopsies)}; lesions.tsv: {lesions[0]} on day {chosen.day}")
+
+
+def _evaluation_rows(
+    patient: _Patient, computed: recist.Course, best: Value
+) -> tuple[list[tuple[Any, ...]], list[Finding]]:
+    """Computed evaluations beside the reported ones, and a finding (V15) for each that differs."""
+    reported = [row for row in patient.tables["response"] if row["recist"]]
+    rows, findings, matched = [], [], set()
+    for one in computed.evaluations:
+        near = [
+            row
+            for row in reported
+            if row["eval_day"] is not None
+            and abs(row["eval_day"] - one.day) <= SAME_EVALUATION_DAYS
+            and row["row"] not in matched
+        ]
+        same = min(near, key=lambda row: abs(row["eval_day"] - one.day), default=None)
+        agrees = ""
+        if same:
+            matched.add(same["row"])
+            agrees = "yes" if same["recist"] == _as_stable(one.response) else "no"
+            if agrees == "no":
+                findings.append(_disagreement(same, _as_stable(one.response), f"on day {one.day}", one.reason))
+        rows.append(
+            (
+                *(patient.row["patient_id"], one.day, one.n_days, _shown(one.sum_mm), _shown(one.liver_sum_mm)),
+                *(_percent(one.sum_mm, one.baseline_mm), _percent(one.sum_mm, one.nadir_mm)),
+                *(one.target, one.nontarget, int(one.new_lesion), one.response, same["recist"] if same else "", agrees),
+                {True: "yes", False: "no", None: ""}[one.confirmed],
+                *("yes" if one.counts else "no", one.reason, _places(one.rows)),
+            )
+        )
+        findings += [
+            Finding("warning", f"{table}.tsv", line, "", "", sentence, "correct what contradicts the other", "V14")
+            for table, line, sentence in one.contradictions
+        ]
+    for row in reported:
+        if row["eval_day"] is None and computed.best and row["recist"] != computed.best:
+            findings.append(_disagreement(row, computed.best, "as best response", ""))
+    return rows, findings
+
+
+def _disagreement(row: Row, computed: str, when: str, reason: str) -> Finding:
+    message = f"the measurements give {computed} {when}{f' ({reason})' * bool(reason)}"
+    remedy = "look at both; the trial file says which of them counts (evaluation: recist_from)"
+    return Finding("warning", "response.tsv", row["row"], "recist", row["recist"], message, remedy, "V15")
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _percent(value: float | None, reference: float | None) -> str:
+    return "" if value is None or not reference else f"{100 * (value / reference - 1):.1f}"
+
+
+# -------------------------------------------------------------------------------------------------------------- blood
+
+
+def _marker_labels(patient: _Patient, computed: recist.Course) -> dict[str, Value]:
+    """Labels from CA19-9 (:func:`livermet.blood.ca199_course`)."""
+    names = [name for name in LABELS if name.startswith("ca199_")]
+    if not any(row["analyte"] == "ca199" for row in patient.tables["blood"]):
+        return dict.fromkeys(names, Value(reason="no CA19-9 in blood.tsv"))
+    first = patient.rule("evaluation", "first_min_days", FIRST_EVALUATION_DAYS)
+    day = next((one.day for one in computed.evaluations if one.counts and one.n_days >= first), None)
+    course = blood.ca199_course(
+        patient.tables["blood"],
+        start=patient.start,
+        end=patient.course.end,
+        evaluation_day=day,
+        lewis_status=patient.row["lewis_status"],
+        rules=trial_rules(patient.trial, "ca199", blood.Ca199Rules),
+        window=tuple(patient.rule("windows", "T1_from_treatment", blood.WINDOWS["T1_from_treatment"])),
+    )
+    notes = "".join(f"; {note}" for note in course.notes)
+    return {
+        name: Value(
+            one.value, f"{_rows('blood', one.rows)}{notes}" if one.value else _rows("blood", one.rows), one.reason
+        )
+        for name, one in course.labels.items()
+    }
+
+
+def _marker_normal(patient: _Patient) -> Callable[[int], bool | None]:
+    """Whether CA19-9 was normal around a day: complete response of non-target lesions needs it (RECIST 1.1)."""
+    draws = [row for row in patient.tables["blood"] if row["analyte"] == "ca199" and row["value"] is not None]
+
+    def normal(day: int) -> bool | None:
+        near = [row for row in draws if abs(row["day"] - day) <= MARKER_DAYS]
+        return (
+            blood.is_normal(
+                min(near, key=lambda row: abs(row["day"] - day)),
+                rules=trial_rules(patient.trial, "ca199", blood.Ca199Rules),
+            )
+            if near
+            else None
+        )
+
+    return normal
+
+
+# ---------------------------------------------------------------------------------------------- tissue and operations
+
+
+def _pathology(rows: Sequence[Row], patient: _Patient) -> dict[str, Value]:
+    """Regression of the resected metastases; of several specimens the one with most tumour left counts."""
+    resected = {
+        row["sample_id"]
+        for row in patient.tables["samples"]
+        if row["timepoint"] == RESECTION and row["tissue"] == "liver_met"
+    }
+    own = [row for row in rows if row["sample_id"] in resected]
+    why = "no resected metastasis among the samples" if not resected else "not assessed in pathology.tsv"
+    scored = [row for row in own if row["cap_trs"] is not None]
+    score = Value(reason=why)
+    if scored:
+        score = Value(str(max(row["cap_trs"] for row in scored)), _rows("pathology", scored))
+    staged = [row for row in own if row["ypm"] is not None]
+    stage = Value(reason=why)
+    if staged:
+        stage = Value(str(int(not any(row["ypm"] for row in staged))), _rows("pathology", staged))
+    return {"path_cap": score, "path_cap01": _binary(score, lambda value: int(value) <= 1), "ypM0": stage}
+
+
+def _resected(patient: _Patient) -> Value:
+    local = patient.tables["local_treatment"]
+    planned = patient.row["planned_local"]
+    intention = f"; planned: {planned}" if planned else ""
+    done = [row for row in local if row["type"] in LIVER_TREATMENTS and row["day"] >= patient.start]
+    if done:
+        return Value("1", f"{_rows('local_treatment', done)}: {done[0]['type']} on day {done[0]['day']}{intention}")
+    if patient.course.start is None and not patient.tables["outcome"]:
+        return Value(reason="neither treatment nor follow-up is known")
+    return Value("0", f"no local treatment of the liver in local_treatment.tsv{intention}")
+
+
+def _survival(patient: _Patient, computed: recist.Course) -> dict[str, Value]:
+    """Times to event from enrolment (intention to treat) and, for those who had it, from local treatment."""
+    names = ("early_relapse6", "pfs", "os", "rfs", "os_surgery")
+    outcome = next(iter(patient.tables["outcome"]), None)
+    if outcome is None or outcome["last_followup_day"] is None:
+        why = "no row in outcome.tsv" if outcome is None else "no last_followup_day in outcome.tsv"
+        return dict.fromkeys(names, Value(reason=why))
+    last, died = outcome["last_followup_day"], bool(outcome["death"])
+    place = _rows("outcome", [outcome])
+    events = [(day, words) for day, words in _progressions(outcome, computed) if day <= last]
+    values = {
+        "pfs": _time(0, [day for day, _ in events], last, died, place, dict(events)),
+        "os": _time(0, [], last, died, place, {}),
+    }
+    surgery = patient.course.surgery
+    if surgery is None:
+        reason = "no local treatment of the liver"
+        return values | dict.fromkeys(("early_relapse6", "rfs", "os_surgery"), Value(reason=reason))
+    origin = surgery["day"]
+    place = f"{_rows('local_treatment', [surgery])}; {place}"
+    later = [(day, words) for day, words in events if day > origin]
+    values["rfs"] = _time(origin, [day for day, _ in later], last, died, place, dict(later))
+    values["os_surgery"] = _time(origin, [], last, died, place, {})
+    values["early_relapse6"] = _early_relapse(patient, [day for day, _ in later], origin, last, died, place)
+    return values
+
+
+def _progressions(outcome: Row, computed: recist.Course) -> list[tuple[int, str]]:
+    """Days of progression or relapse as outcome.tsv has them; the first by measurements where it has none."""
+    given = [(outcome[name], name.removesuffix("_day")) for name in ("progression_day", "relapse_day")]
+    known = sorted((day, words) for day, words in given if day is not None)
+    if known:
+        return known
+    first = next((one for one in computed.evaluations if one.response == "PD"), None)
+    return [(first.day, f"progression by {_places(first.rows)}")] if first else []
+
+
+def _time(origin: int, events: Sequence[int], last: int, died: bool, place: str, words: Mapping[int, str]) -> Value:
+    day = min([*events, last])
+    event = bool(events) or died
+    what = words.get(day, "death" if died else "last follow-up, no event")
+    return Value(str(day - origin), f"{place}: {what} on day {day}", event=str(int(event)))
+
+
+def _early_relapse(patient: _Patient, relapses: Sequence[int], origin: int, last: int, died: bool, place: str) -> Value:
+    days = patient.trial.get("early_relapse_days", EARLY_RELAPSE_DAYS)
+    if relapses and min(relapses) - origin <= days:
+        return Value("1", f"{place}: relapse {min(relapses) - origin} days after local treatment")
+    if last - origin >= days:
+        return Value("0", f"{place}: {last - origin} days of follow-up after local treatment")
+    what = "died without relapse" if died else "was followed"
+    return Value(reason=f"{what} for {last - origin} of {days} days after local treatment")
+
+
+# ----------------------------------------------------------------------------------------------------------- declared
+
+
+def _declared_value(response: Sequence[Row], label: str, definition: Mapping[str, Any]) -> Value:
+    """A declared label from the patient's rows of response.tsv."""
+    given = [row for row in response if row[label] not in (None, "")]
+    if not given:
+        return Value(reason=f"no value of {label} in response.tsv")
+    summary = [row for row in given if row["eval_day"] is None]
+    used = summary or given
+    source = _rows("response", used)
+    different = {row[label] for row in used}
+    if len(different) > 1:
+        reason = f"{len(different)} different values; give the one that counts in a row without eval_day"
+        return Value(source=source, reason=reason)
+    value = used[0][label]
+    if definition["kind"] == "binary":
+        return Value(str(int(value == definition["positive"])), source)
+    if definition["kind"] == "ordinal":
+        return Value(str(definition["levels"].index(value)), source)
+    return _number(value, source)
+
+
+def treatment_starts(treatment: pd.DataFrame) -> dict[str, int]:
+    """First day of the study's treatment per patient; patients without a course of the study have none."""
+    starts = {
+        str(patient): patient_course(rows.to_dict(orient="records"), ()).start
+        for patient, rows in treatment.groupby("patient_id")
+    }
+    return {patient: int(start) for patient, start in starts.items() if start is not None}
+
+
+def nesting_findings(labels: pd.DataFrame, *, primary: str, rows: Mapping[str, Row]) -> list[Finding]:
+    """V16: the primary label lies within centres or batches, so that it could not be told from them.
+
+    Parameters
+    ----------
+    labels
+        The derived labels.
+    primary
+        Name of the primary label; a continuous one is left to the tests.
+    rows
+        Libraries with their patient, centre and batch, by library id.
+    """
+    own = labels[(labels["label"] == primary) & labels["kind"].isin(["binary", "ordinal"]) & (labels["value"] != "")]
+    with_library = {row["patient_id"] for row in rows.values()}
+    classes = {p: v for p, v in zip(own["patient_id"], own["value"], strict=True) if p in with_library}
+    findings: list[Finding] = []
+    if len(classes) < 2 * MIN_PER_CLASS:
+        return findings
+    for factor, file in (("centre", "patients.tsv"), ("batch", "libraries.tsv")):
+        groups: dict[str, set[str]] = {}
+        for row in rows.values():
+            if row["patient_id"] in classes:
+                groups.setdefault(row[factor], set()).add(classes[row["patient_id"]])
+        mixed = [name for name, values in groups.items() if len(values) > 1]
+        if len(groups) > 1 and len(set(classes.values())) > 1 and len(mixed) < 2:
+            which = f"only {mixed[0]} of {len(groups)} holds" if mixed else f"none of {len(groups)} holds"
+            message = f"{which} patients of more than one class of {primary}: response can't be told from {factor}"
+            remedy = f"nothing to correct; comparisons are refused (R05) until a {factor} has patients of both classes"
+            findings.append(Finding("warning", file, None, factor, primary, message, remedy, "V16"))
+    return findings

@@ -38,9 +38,9 @@ class LibraryInputs:
     row
         What the study tables say of the library: ids, modality, batch, timepoint, tissue and so on.
     status
-        The library's ``status.json``.
+        The library's ``status.json``, with status and reason as its scope decided.
     siblings
-        ``status.json`` of all libraries of the scope, for comparison.
+        The same of all libraries of the scope, for comparison.
     figures
         PNG bytes by name: ``library_qc``, and ``section`` for a section, in the order of the page.
     captions, params
@@ -49,6 +49,8 @@ class LibraryInputs:
         Name and number (cells) or mean fraction (sections) of each cell type found.
     order
         Ids of the scope's libraries in the order of the pages.
+    warnings
+        What the findings of the scope say of the library, beside an exclusion.
     """
 
     scope: str
@@ -61,6 +63,7 @@ class LibraryInputs:
     params: Mapping[str, Any]
     types: Mapping[str, float]
     order: Sequence[str]
+    warnings: Sequence[str] = ()
 
 
 def count_types(cell_types: Iterable[str]) -> dict[str, float]:
@@ -98,7 +101,7 @@ def library_page(inputs: LibraryInputs) -> str:
         status=status,
         unit="cells" if status["modality"] in CELL_MODALITIES else "spots",
         notes=status["notes"],
-        alerts=library_alerts(status, inputs.siblings),
+        alerts=library_alerts(status, inputs.siblings, warnings=inputs.warnings),
         metrics=_metrics(status, inputs.siblings),
         ambient_source=status["metrics"].get("ambient_source", "none"),
         waterfall=_waterfall(int(status["n_in"]), removed, int(status["n_out"])),
@@ -113,8 +116,10 @@ def library_page(inputs: LibraryInputs) -> str:
     return html
 
 
-def library_alerts(status: Mapping[str, Any], siblings: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What a reader must know of a library first.
+def library_alerts(
+    status: Mapping[str, Any], siblings: Sequence[Mapping[str, Any]], *, warnings: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """What a reader must know of a library first: exclusion, warnings of the scope, unusual metrics.
 
     Returns
     -------
@@ -129,6 +134,7 @@ def library_alerts(status: Mapping[str, Any], siblings: Sequence[Mapping[str, An
         alerts.append(("bad", f"This library is {status['status']}: {status['reason']}. No result uses it."))
     elif n_in and n_out / n_in < 0.5:
         alerts.append(("warn", f"Only {n_out:,} of {n_in:,} {unit} ({100 * n_out / n_in:.0f} %) were kept."))
+    alerts += [("warn", f"{text[0].upper()}{text[1:]}.") for text in warnings]
     if status["status"] == "ok":
         for name, (title, _, form, worry) in METRICS.items():
             value, others = status["metrics"].get(name), _sibling_values(name, status["modality"], siblings)

@@ -21,6 +21,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, svds
 
 from livermet import keys
+from livermet.identity import library_evidence
 from livermet.markers import load_markers
 from livermet.status import DOUBLET, EXCLUDED, HIGH_MITO, LOW_COUNTS, LOW_GENES, OUTLIER_COUNTS, REASONS
 
@@ -527,6 +528,7 @@ def qc_library(
             "ambient_source": source,
             **measured,
         },
+        "identity": library_evidence(adata, kept, table),
         "notes": notes,
     }
     table = table.rename_axis("barcode").reset_index()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from livermet.catalogue import LABELS
 from livermet.config import TYPE_NAMES, config_schema, section_schema
 from livermet.tables import REQUIRED_TABLES, TABLES, table_schema
 
@@ -30,7 +31,7 @@ def render_reference(text: str, defaults: Mapping[str, Any]) -> str:
     if BEGIN not in text or END not in text:
         raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r} around the reference")
     head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    lines = [*_config_reference(defaults), *_other_reference(), *_table_reference()]
+    lines = [*_config_reference(defaults), *_label_reference(), *_other_reference(), *_table_reference()]
     return f"{head}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{tail}"
 
 
@@ -91,6 +92,14 @@ def _values(schema: Mapping[str, Any]) -> str:
 
 def _meaning(schema: Mapping[str, Any]) -> str:
     return " ".join(schema["description"].split()).replace("|", "\\|")
+
+
+def _label_reference() -> Iterator[str]:
+    yield from ("", "## Derived labels", "", "Compared in tissue of the named timepoints only (R17).", "")
+    yield from ("| label | kind | meaning | tissue |", "|---|---|---|---|")
+    for name, label in LABELS.items():
+        where = f"never: {label.untested}" if label.untested else ", ".join(label.timepoints)
+        yield f"| `{name}` | {label.kind} | {label.meaning} | {where} |"
 
 
 def _other_reference() -> Iterator[str]:

@@ -12,7 +12,6 @@ import numpy as np
 from livermet import statistics
 
 COHORT = "cohort"
-RESPONSE_BY_IMAGING = ("disease_control", "objective_response", "sld_change")
 BEFORE_TREATMENT = "T0_pre"
 MAX_EXPLAINED = 0.7  # share of the label's variance that a factor of the design may explain
 SHOWN_EXPLAINED = 0.2  # beyond what chance explains: a factor that is not adjusted for is named beside the result
@@ -59,14 +58,24 @@ def refuse_mixed(*, timepoints: Sequence[str], tissues: Sequence[str]) -> str:
     )
 
 
-def refuse_resection(label: str, *, timepoints: Sequence[str]) -> str:
-    """R17: response by imaging goes with tissue taken before treatment; later tissue is treated and selected."""
-    late = [timepoint for timepoint in timepoints if timepoint != BEFORE_TREATMENT]
-    if not late or not (label in RESPONSE_BY_IMAGING or label.startswith("recist")):
+def refuse_timepoint(label: str, *, timepoints: Sequence[str], goes_with: Sequence[str]) -> str:
+    """R17: a label is compared in the tissue that it goes with.
+
+    Response to treatment goes with tissue taken before it: later tissue is treated, and who has it was selected by the
+    response. What is known of resected patients only goes with the tissue of the resection.
+    """
+    wrong = [timepoint for timepoint in timepoints if timepoint not in goes_with]
+    if not wrong:
         return ""
+    lifted = f"Lifted by timepoints: [{goes_with[0]}], or another label"
+    if BEFORE_TREATMENT in goes_with:
+        return (
+            f"tissue at {', '.join(wrong)} has seen treatment, and after surgery it exists only for patients whose "
+            f"disease was controlled: {label} can't be compared in it. {lifted}"
+        )
     return (
-        f"tissue at {', '.join(late)} has seen treatment, and after surgery it exists only for patients whose disease "
-        f"was controlled: response by imaging ({label}) can't be compared in it. Lifted by timepoints: [T0_pre]"
+        f"{label} is known only for patients who came to surgery, whom their response selected: it is compared in "
+        f"tissue of {', '.join(goes_with)}, not at {', '.join(wrong)}. {lifted}"
     )
 
 

@@ -27,29 +27,39 @@ from livermet.report_data import (
     association_order,
     beyond_distance,
     interaction_summary,
-    label_overview,
+    level_names,
     library_table,
     matrix_columns,
     neighbourhood_summary,
-    patient_flow,
     patient_matrix,
     patients_in,
     reason_summary,
+    records,
     refusal_summary,
     select_label,
     value_words,
+)
+from livermet.report_flow import flow_chart, patient_flow
+from livermet.report_study import (
+    COURSE_COLUMNS,
+    DIFFERING_COLUMNS,
+    findings_view,
+    label_rows,
+    main_labels,
+    patient_labels,
 )
 
 logger = logging.getLogger(__name__)
 
 MAX_THUMBNAIL_WIDTH = 760
 MAX_ROWS = 400
-PRIVATE_KEYS = ("study", "results", "batches", "trial", "scope")
+PRIVATE_KEYS = ("study", "roots", "results", "batches", "trial", "scope")
 FILE_KEYS = ("panel",)
-EXCLUDED_COLUMNS = ("value",)
+MEASURED = {"cells": "single-cell library", "sections": "section"}
 
 SCOPE_TABLES = (
     ("status.tsv", "each library of the scope: ok or excluded, and why"),
+    ("findings.tsv", "findings on the libraries after quality control"),
     ("features.parquet", "one row per patient and feature"),
     ("features_left_out.tsv", "values that are missing from it, and why"),
     ("associations.tsv", "features against response, tested or refused"),
@@ -64,12 +74,17 @@ SCOPE_TABLES = (
 )
 STUDY_TABLES = (
     ("../study/findings.tsv", "findings on the study tables"),
-    ("../study/labels.tsv", "response labels per patient with their reason"),
+    ("../study/labels.tsv", "labels per patient with the rows that they come from, or the reason why they are missing"),
+    ("../study/recist.tsv", "each evaluation by RECIST 1.1 as computed, beside the one reported"),
+    ("../study/consent.tsv", "patients enrolled, withdrawn, and without consent to omics"),
+    ("../study/deviations.tsv", "patients who depart from the protocol, and the rules that say so"),
 )
 
 CONTENTS = (
     ("verdict", "Verdict"),
     ("flow", "Patients"),
+    ("labels", "Labels"),
+    ("findings", "Findings"),
     ("data", "Data per patient"),
     ("libraries", "Libraries"),
     ("qc", "Quality"),
@@ -107,9 +122,10 @@ class CohortInputs:
         Name of the scope, heading, and whether the data were made by a program.
     tables
         ``patients``, ``samples``, ``libraries`` and the tables named in ``report_data.CLINICAL`` (checked study
-        tables); ``labels``, ``findings``, ``status``, ``clustering``, ``niches``, ``niche_stability``,
-        ``neighbourhood``, ``interactions``, ``features``,
-        ``features_left_out``, ``associations``, ``response_filtered``. An empty table is one with no rows.
+        tables); ``labels``, ``recist``, ``consent``, ``deviations``, ``findings`` (on the tables); of the scope
+        ``scope_findings`` (after quality control), ``status``, ``clustering``, ``cnv``, ``niches``,
+        ``niche_stability``, ``neighbourhood``, ``interactions``, ``features``, ``features_left_out``,
+        ``associations``, ``response_filtered``. An empty table is one with no rows.
     verdict
         What the response step states in words.
     figures
@@ -151,19 +167,23 @@ def cohort_page(inputs: CohortInputs) -> str:
     response = inputs.params["response"]
     place = {"timepoints": response["timepoints"], "tissues": response["tissues"]}
     libraries = library_table(tables["libraries"], tables["samples"], tables["status"])
-    labels = select_label(tables["labels"], response["primary_label"])
+    declared = inputs.params["labels"]
+    levels = level_names(declared)
+    labels = select_label(tables["labels"], response["primary_label"], levels=levels)
     features = tables["features"]
-    groups = _modality_groups(libraries)
     flows = {
         name: patient_flow(
             patients=tables["patients"],
+            consent=tables["consent"],
             samples=tables["samples"],
             libraries=libraries,
-            labels=labels,
+            features=features,
+            left_out=tables["features_left_out"],
             modalities=modalities,
+            measured=MEASURED[name],
             **place,
         )
-        for name, modalities in groups.items()
+        for name, modalities in _modality_groups(libraries).items()
     }
     columns = matrix_columns(libraries)
     matrix = patient_matrix(
@@ -175,12 +195,8 @@ def cohort_page(inputs: CohortInputs) -> str:
         clinical={name: patients_in(tables[name], tables["samples"]) for name in CLINICAL if name in tables},
         **place,
     )
-    here = libraries[
-        libraries["timepoint"].isin(place["timepoints"])
-        & libraries["tissue"].isin(place["tissues"])
-        & (libraries["status"] == "ok")
-    ]
-    analysed = {name: set(here.loc[here["modality"].isin(kinds), "patient_id"]) for name, kinds in groups.items()}
+    analysed = {name: flow.analysed for name, flow in flows.items()}
+    main = main_labels(tables["labels"], primary=response["primary_label"], declared=declared)
     interactions, interaction_statuses = interaction_summary(tables["interactions"], top=60)
     associations = association_order(tables["associations"], limit=MAX_ROWS)
     status = tables["status"]
@@ -194,19 +210,24 @@ def cohort_page(inputs: CohortInputs) -> str:
         contents=CONTENTS,
         verdict=inputs.verdict,
         primary_label=response["primary_label"],
-        per_class=_per_class(inputs.verdict, tables["labels"]),
+        per_class=_per_class(inputs.verdict, tables["labels"], levels),
         timepoints=place["timepoints"],
         tissues=place["tissues"],
-        flows=flows,
-        lost_patients=any(step.lost for steps in flows.values() for step in steps),
-        label_table=_view(label_overview(tables["labels"], analysed)),
-        findings=_findings(tables["findings"]),
+        flows={name: (flow, flow_chart(flow)) for name, flow in flows.items()},
+        labels=label_rows(tables["labels"], analysed=analysed, primary=response["primary_label"], declared=declared),
+        main_labels=main,
+        patient_labels=patient_labels(tables["labels"], tables["recist"], main=main, declared=declared),
+        findings=findings_view(tables["findings"], tables["scope_findings"]),
+        course_columns=COURSE_COLUMNS,
+        differing_columns=DIFFERING_COLUMNS,
+        deviations=records(tables["deviations"]),
+        max_rows=MAX_ROWS,
         columns=columns,
         column_groups=_groups(columns),
         clinical_names=CLINICAL,
         matrix=[(row, _parts(row.composition), _polarity(row)) for row in matrix],
         matrix_legend=_legend(matrix),
-        status=_records(status),
+        status=records(status),
         status_counts=status["status"].value_counts().sort_index().to_dict(),
         modality_counts=status["modality"].value_counts().sort_index().to_dict(),
         cells_in=int(status.loc[status["modality"].isin(CELL_MODALITIES), "n_in"].sum()),
@@ -338,11 +359,15 @@ def _modality_groups(libraries: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     return {name: kinds for name, kinds in groups.items() if kinds}
 
 
-def _per_class(verdict: Mapping[str, Any], labels: pd.DataFrame) -> list[tuple[str, int]]:
+def _per_class(
+    verdict: Mapping[str, Any], labels: pd.DataFrame, levels: Mapping[str, Sequence[str]]
+) -> list[tuple[str, int]]:
     """Patients per class of the primary label, classes in words."""
-    kinds = labels.loc[labels["label"] == verdict["label"], "kind"]
+    name = verdict["label"]
+    kinds = labels.loc[labels["label"] == name, "kind"]
     kind = kinds.iloc[0] if len(kinds) else "binary"
-    return [(value_words(verdict["label"], kind, value), n) for value, n in verdict["numbers"]["per_class"].items()]
+    classes = verdict["numbers"]["per_class"]
+    return [(value_words(kind, value, levels=levels.get(name, ())), n) for value, n in classes.items()]
 
 
 def _groups(columns: Sequence[Any]) -> list[tuple[str, int]]:
@@ -383,13 +408,6 @@ def _polarity(row: PatientRow) -> float | None:
     return None if row.classical is None or row.basal is None else row.basal - row.classical
 
 
-def _findings(findings: pd.DataFrame) -> list[dict[str, Any]]:
-    """Findings without the value that was found: it may hold what must not spread."""
-    order = {"error": 0, "exclusion": 1, "warning": 2}
-    rows = _records(findings.drop(columns=list(EXCLUDED_COLUMNS)))
-    return sorted(rows, key=lambda row: order.get(str(row["severity"]), 3))
-
-
 def _niches(niches: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per niche with the types that are most enriched in it."""
     rows = []
@@ -412,7 +430,7 @@ def _niches(niches: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _associations(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows with the place of effect and interval on a common scale per kind of effect."""
-    rows = _records(table)
+    rows = records(table)
     reach: dict[str, float] = {}
     for row in rows:
         ends = [abs(row[key]) for key in ("ci_low", "ci_high", "effect") if is_finite(row[key])]
@@ -435,7 +453,7 @@ def _glyph(row: Mapping[str, Any], reach: float) -> dict[str, float] | None:
 
 
 def _view(table: pd.DataFrame) -> View:
-    rows = tuple(tuple(row.values()) for row in _records(table.head(MAX_ROWS)))
+    rows = tuple(tuple(row.values()) for row in records(table.head(MAX_ROWS)))
     omitted = f"The first {MAX_ROWS} of {len(table)} rows; all are in the table file." if len(table) > MAX_ROWS else ""
     return View(
         columns=tuple(str(name).replace("_", " ") for name in table.columns),
@@ -443,11 +461,6 @@ def _view(table: pd.DataFrame) -> View:
         rows=rows,
         omitted=omitted,
     )
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dicts of plain values, None where missing."""
-    return table.astype(object).where(table.notna(), None).to_dict(orient="records")
 
 
 def _public(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from livermet.catalogue import RECIST
 from livermet.keys import CELL_MODALITIES
-from livermet.labels import RECIST
+from livermet.pages import significant
 
 logger = logging.getLogger(__name__)
 
@@ -22,15 +23,6 @@ TISSUES = ("liver_met", "adjacent_liver", "primary", "blood_pbmc")
 MODALITIES = ("scrna", "snrna", "visium", "visium_hd", "xenium", "cosmx", "merscope")
 CLINICAL = ("treatment", "scans", "response", "blood", "pathology", "outcome")
 UNASSIGNED = "unknown"
-
-
-@dataclass(frozen=True)
-class FlowStep:
-    """One box of the patient flow: how many patients are left, and who left before it and why."""
-
-    name: str
-    n: int
-    lost: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,125 +58,79 @@ class PatientRow:
     basal: float | None
 
 
-def value_words(label: str, kind: str, value: Any) -> str:
-    """A label's value in words: yes or no for a binary label, the RECIST category for its code."""
-    text = _text(value)
-    if not text or kind == "continuous":
-        return text
-    code = int(float(text))
+def text(value: Any) -> str:
+    """A cell as text; "" where it is missing."""
+    return "" if value is None or value is pd.NA or value != value else str(value)
+
+
+def words(names: Iterable[str]) -> str:
+    """Names as people write them, separated by commas."""
+    return ", ".join(name.replace("_", " ") for name in names)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts of plain values, None where missing."""
+    return table.astype(object).where(table.notna(), None).to_dict(orient="records")
+
+
+def level_names(declared: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Names of the codes of ordinal labels: best response by RECIST, and the levels that the config declares."""
+    named = {name: tuple(map(str, label["levels"])) for name, label in declared.items() if label["kind"] == "ordinal"}
+    return {"recist_best": RECIST, **named}
+
+
+def value_words(kind: str, value: Any, *, event: Any = "", levels: Sequence[str] = ()) -> str:
+    """A label's value in words: yes or no, the level of an ordinal label, days to an event, "+" if none came.
+
+    Parameters
+    ----------
+    kind, value, event
+        As in the table of labels.
+    levels
+        Names of the codes of an ordinal label, where they have some.
+    """
+    given = text(value)
+    if not given:
+        return ""
+    if kind == "continuous":
+        return significant(float(given))
+    code = int(float(given))
+    if kind == "survival":
+        return f"{significant(code)}{'' if text(event) and float(event) else '+'} d"
     if kind == "binary":
         return ("no", "yes")[code]
-    return RECIST[code] if label == "recist_best" else str(code)
+    return levels[code] if levels else str(code)
 
 
-def select_label(labels: pd.DataFrame, label: str) -> dict[str, tuple[str, str]]:
+def select_label(
+    labels: pd.DataFrame, label: str, *, levels: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, str]]:
     """Value in words and reason of one label per patient.
 
     Returns
     -------
     ``{patient_id: (value, reason)}``; an empty value means that the label is missing for the patient.
     """
-    if labels.empty:
-        return {}
-    rows = labels[labels["label"] == label]
     return {
-        str(row["patient_id"]): (value_words(label, row["kind"], row["value"]), _text(row["reason"]))
-        for row in rows.to_dict(orient="records")
+        str(row["patient_id"]): (
+            value_words(row["kind"], row["value"], event=row["event"], levels=levels.get(label, ())),
+            text(row["reason"]),
+        )
+        for row in labels[labels["label"] == label].to_dict(orient="records")
     }
 
 
 def library_table(libraries: pd.DataFrame, samples: pd.DataFrame, status: pd.DataFrame) -> pd.DataFrame:
-    """Libraries with the patient, timepoint and tissue of their sample, and the status of those in the scope.
+    """Libraries with the patient, timepoint and tissue of their sample, and what became of those in the scope.
 
-    ``status`` is "" for a library outside the scope.
+    ``status`` and ``reason`` are "" for a library outside the scope.
     """
     columns = ["sample_id", "patient_id", "timepoint", "tissue"]
     table = libraries[["library_id", "sample_id", "modality", "batch"]].merge(
         samples[columns], on="sample_id", how="left", validate="m:1"
     )
-    table["status"] = table["library_id"].map(status.set_index("library_id")["status"]).fillna("")
-    return table
-
-
-def patient_flow(
-    *,
-    patients: pd.DataFrame,
-    samples: pd.DataFrame,
-    libraries: pd.DataFrame,
-    labels: Mapping[str, tuple[str, str]],
-    modalities: Sequence[str],
-    timepoints: Sequence[str],
-    tissues: Sequence[str],
-) -> list[FlowStep]:
-    """Patients from enrolment to analysis, for one group of modalities.
-
-    Each patient leaves at exactly one step, with one reason.
-
-    Parameters
-    ----------
-    patients, samples
-        The checked study tables.
-    libraries
-        As made by :func:`library_table`.
-    labels
-        Value and reason of the label per patient.
-    modalities, timepoints, tissues
-        What the analysis takes.
-
-    Returns
-    -------
-    The steps in order; each has at most as many patients as the one before.
-    """
-    here = samples[samples["timepoint"].isin(timepoints) & samples["tissue"].isin(tissues)]
-    fitting = libraries[
-        libraries["timepoint"].isin(timepoints)
-        & libraries["tissue"].isin(tissues)
-        & libraries["modality"].isin(modalities)
-    ]
-    consent = (
-        dict(zip(patients["patient_id"], patients["consent_omics"].map(_text), strict=True))
-        if "consent_omics" in patients
-        else {}
-    )
-    sampled, sampled_here = set(samples["patient_id"]), set(here["patient_id"])
-    in_scope = fitting[fitting["status"] != ""]
-    with_library, in_this_scope = set(fitting["patient_id"]), set(in_scope["patient_id"])
-    passed = set(in_scope.loc[in_scope["status"] == "ok", "patient_id"])
-
-    def why_no_library(patient: str) -> str:
-        if patient not in sampled:
-            return "no sample"
-        if patient not in sampled_here:
-            return "no sample of this tissue and timepoint"
-        return "sample without such a library"
-
-    gates = [
-        (
-            "consented to omics",
-            lambda p: f"consent: {consent[p]}" if consent.get(p) in ("no", "withdrawn") else "",
-        ),
-        ("with a library", lambda p: "" if p in with_library else why_no_library(p)),
-        ("in this scope", lambda p: "" if p in in_this_scope else "library belongs to another batch"),
-        ("passed QC", lambda p: "" if p in passed else "no library passed QC"),
-        (
-            "analysed",
-            lambda p: "" if labels.get(p, ("", ""))[0] else (labels.get(p, ("", ""))[1] or "label missing"),
-        ),
-    ]
-    left = sorted(patients["patient_id"])
-    steps = [FlowStep("enrolled", len(left))]
-    for name, gate in gates:
-        lost: dict[str, list[str]] = {}
-        for patient in left:
-            reason = gate(patient)
-            if reason:
-                lost.setdefault(reason, []).append(patient)
-        gone = {patient for group in lost.values() for patient in group}
-        left = [patient for patient in left if patient not in gone]
-        if lost or name not in ("in this scope", "consented to omics"):
-            steps.append(FlowStep(name, len(left), tuple((why, tuple(ids)) for why, ids in sorted(lost.items()))))
-    logger.info("patient flow (%s): %s", ", ".join(modalities), [(step.name, step.n) for step in steps])
-    return steps
+    outcome = status.set_index("library_id")
+    return table.assign(**{name: table["library_id"].map(outcome[name]).map(text) for name in ("status", "reason")})
 
 
 def patients_in(table: pd.DataFrame, samples: pd.DataFrame) -> set[str]:
@@ -219,7 +165,8 @@ def patient_matrix(
     Parameters
     ----------
     patients, libraries, columns, labels
-        As in :func:`patient_flow`; ``columns`` from :func:`matrix_columns`.
+        The enrolled patients, their libraries (:func:`library_table`) and the kinds of these (:func:`matrix_columns`);
+        value and reason of the primary label (:func:`select_label`).
     features
         The long feature table.
     clinical
@@ -251,8 +198,8 @@ def patient_matrix(
                 patient_id=patient_id,
                 label=value,
                 label_reason=reason,
-                centre=_text(patient["centre"]),
-                cohort=_text(patient["cohort"]),
+                centre=text(patient["centre"]),
+                cohort=text(patient["cohort"]),
                 marks=tuple(_mark(marks.get((patient_id, column), set())) for column in columns),
                 clinical=tuple(patient_id in clinical.get(table, ()) for table in CLINICAL),
                 **state,
@@ -293,40 +240,6 @@ def _tumour_state(cells: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def label_overview(labels: pd.DataFrame, analysed: Mapping[str, set[str]]) -> pd.DataFrame:
-    """How many patients each label covers, overall and among those with analysed data.
-
-    Parameters
-    ----------
-    labels
-        The derived labels.
-    analysed
-        Name of a group of modalities, and the patients with passed libraries at the analysed timepoint and tissue.
-
-    Returns
-    -------
-    One row per label: kind, patients with a value, its classes, and the number with a value in each group.
-    """
-    rows = []
-    for label, group in labels.groupby("label", sort=True):
-        known = group[group["value"].map(_text) != ""]
-        counts = known["value"].value_counts().sort_index()
-        kind = _text(group["kind"].iloc[0])
-        row = {
-            "label": label,
-            "kind": kind,
-            "patients with a value": len(known),
-            "missing": len(group) - len(known),
-            "classes": ""
-            if kind == "continuous"
-            else ", ".join(f"{value_words(str(label), kind, value)}: {n}" for value, n in counts.items()),
-        }
-        for name, patients in analysed.items():
-            row[f"with {name}"] = int(known["patient_id"].isin(patients).sum())
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def interaction_summary(interactions: pd.DataFrame, *, top: int) -> tuple[pd.DataFrame, dict[str, int]]:
     """Ligand-receptor results over patients: the rows that most patients carry, and the count of each status.
 
@@ -352,7 +265,7 @@ def interaction_summary(interactions: pd.DataFrame, *, top: int) -> tuple[pd.Dat
             patients=("patient_id", "nunique"),
             magnitude=("magnitude", "median"),
             specificity=("specificity", "median"),
-            evidence=("evidence_grade", lambda grades: ", ".join(sorted({_text(g) for g in grades}))),
+            evidence=("evidence_grade", lambda grades: ", ".join(sorted({text(g) for g in grades}))),
         )
         .reset_index()
         .sort_values(["patients", "magnitude", *keys], ascending=[False, False, *[True] * len(keys)], kind="stable")
@@ -386,7 +299,7 @@ def neighbourhood_summary(neighbourhood: pd.DataFrame, *, top: int) -> pd.DataFr
 
 def reason_summary(table: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
     """Rows that carry a reason, counted by the columns ``by``, the most frequent first."""
-    reasons = table[table["reason"].map(_text) != ""]
+    reasons = table[table["reason"].map(text) != ""]
     if reasons.empty:
         return pd.DataFrame()
     counts = reasons.groupby(list(by), sort=True, dropna=False).size().rename("rows").reset_index()
@@ -422,7 +335,7 @@ def association_order(associations: pd.DataFrame, *, limit: int) -> pd.DataFrame
 
 def _kind_order(kind: tuple[str, str, str]) -> tuple[Any, ...]:
     return tuple(
-        (known.index(x) if x in known else len(known), x) for known, x in zip(_ORDERS, map(_text, kind), strict=True)
+        (known.index(x) if x in known else len(known), x) for known, x in zip(_ORDERS, map(text, kind), strict=True)
     )
 
 
@@ -441,7 +354,3 @@ def _mark(statuses: Iterable[str]) -> str:
 def _value(features: pd.DataFrame, name: str) -> float | None:
     values = features.loc[features["feature"] == name, "value"].dropna()
     return float(values.iloc[0]) if len(values) else None
-
-
-def _text(value: Any) -> str:
-    return "" if value is None or value is pd.NA or value != value else str(value)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,8 +222,10 @@ def associate(
     patients: pd.DataFrame,
     *,
     config: Mapping[str, Any],
+    goes_with: Sequence[str],
     scope: str,
     seed: int,
+    deviating: Collection[str] = (),
 ) -> pd.DataFrame:
     """Test every feature against the primary label, or refuse with a reason.
 
@@ -244,10 +246,15 @@ def associate(
         As made by :func:`patient_design`, or just patient_id and centre.
     config
         Section ``response``.
+    goes_with
+        Timepoints of the tissue that the primary label may be compared in.
     scope
         Only the cohort is tested.
     seed
         Seed of the permutations. A feature's p depends on its own family alone, not on what else is tested.
+    deviating
+        Patients with a protocol deviation. They stay in the analysis (intention to treat); confirmatory features are
+        tested once more without them, as a sensitivity analysis.
 
     Returns
     -------
@@ -258,23 +265,23 @@ def associate(
     alpha = config["alpha"] / config["planned_looks"]
     declared = [tuple(item[name] for name in FEATURE) for item in config["confirmatory"]]
     table = analysis_set(features, config=config)
-    refusal = _table_refusal(label, config=config, scope=scope)
+    refusal = _table_refusal(label, config=config, goes_with=goes_with, scope=scope)
     if refusal:
         rows = _refused_rows(table, label, refusal, config=config)
     else:
         rows = []
         for (modality, family), values in tested_values(table, config=config).items():
             design = _design(patients, values.index, modality)
-            found = _test_family(
-                values,
-                label,
-                design,
-                config=config,
-                alpha=alpha,
-                seed=seed,
-                compositional=is_compositional(family),
-                declared={name[2] for name in declared if name[:2] == (modality, family)},
-            )
+            options = {
+                "config": config,
+                "alpha": alpha,
+                "seed": seed,
+                "compositional": is_compositional(family),
+                "declared": {name[2] for name in declared if name[:2] == (modality, family)},
+            }
+            found = _test_family(values, label, design, **options)
+            if options["declared"]:
+                found += _per_protocol(values, label, design, deviating, **options)
             rows += [{keys.MODALITY: modality, "family": family, **row} for row in found]
     rows += _vanished(declared, rows, table, label, refusal, config=config)
     result = _finish(rows, label, config=config, declared=declared, alpha=alpha)
@@ -289,13 +296,15 @@ def associate(
     return result
 
 
-def _table_refusal(label: Label, *, config: Mapping[str, Any], scope: str) -> tuple[str, str] | None:
+def _table_refusal(
+    label: Label, *, config: Mapping[str, Any], goes_with: Sequence[str], scope: str
+) -> tuple[str, str] | None:
     """The first refusal that concerns every feature, if any."""
     reasons = [
         ("R19", refusals.refuse_uncounted(scope=scope, look=config["look"], planned_looks=config["planned_looks"])),
         ("R06", refusals.refuse_undefined(label.name, label.numbers.to_numpy())),
         ("R04", refusals.refuse_mixed(timepoints=config["timepoints"], tissues=config["tissues"])),
-        ("R17", refusals.refuse_resection(label.name, timepoints=config["timepoints"])),
+        ("R17", refusals.refuse_timepoint(label.name, timepoints=config["timepoints"], goes_with=goes_with)),
     ]
     return next(((code, reason) for code, reason in reasons if reason), None)
 
@@ -382,6 +391,26 @@ def _test_family(
             declared=declared,
         )
     return rows
+
+
+def _per_protocol(
+    values: pd.DataFrame, label: Label, design: pd.DataFrame, deviating: Collection[str], **options: Any
+) -> list[dict[str, Any]]:
+    """The declared features of a family once more, without the patients who deviate from the protocol."""
+    left = values.index.intersection(label.numbers.index).intersection(list(deviating))
+    if left.empty:
+        return []
+    found = _test_family(values.drop(left), label, design.drop(left), **options)
+    n = f"{len(left)} patient{'s' * (len(left) != 1)}"
+    return [
+        {
+            **row,
+            "analysis": "sensitivity",
+            "adjusted_for": f"{row['adjusted_for']}; per protocol, without {n}".strip("; "),
+        }
+        for row in found
+        if row["feature"] in options["declared"] and row["analysis"] == "primary" and row["status"] == "tested"
+    ]
 
 
 def _test_block(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,18 @@ def section_of(mapped: AnnData, *, row: dict[str, str]) -> Section:
         tumour=mapped.obs[keys.TUMOUR].to_numpy(dtype=bool),
         zone=mapped.obs[keys.ZONE].astype(str).to_numpy(dtype=object),
     )
+
+
+def scope_section(section: AnnData, *, status: Mapping[str, str]) -> AnnData:
+    """A section as its scope uses it: without spots, and with the reason, where the scope leaves it out.
+
+    status: status and reason of the library in ``status.tsv``.
+    """
+    if status["status"] == "ok":
+        return section
+    result = section[:0].copy()
+    result.uns[keys.META] = {**result.uns[keys.META], "reason": status["reason"]}
+    return result
 
 
 def label_section(section: AnnData, labels: pd.DataFrame) -> AnnData:

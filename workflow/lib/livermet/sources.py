@@ -5,7 +5,10 @@ Only the standard library is needed, so that a rule file can ask for the files o
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ POSITION_FILES = ("tissue_positions.parquet", "tissue_positions.csv", "tissue_po
 SCALE_FILE = "scalefactors_json.json"
 IMAGE_FILE = "tissue_lowres_image.png"
 
+_RAW_NAMES = ("raw_feature_bc_matrix", "raw_gene_bc_matrices", "raw_gene_bc_matrices_h5")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -69,6 +73,11 @@ def find_source(path: str | Path, *, modality: str) -> Source:
         raise ValueError(_not_read(path, UNSUPPORTED_MODALITIES[modality]))
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; correct the path in libraries.tsv")
+    if modality != "visium" and path.name.removesuffix(".h5").endswith(_RAW_NAMES):
+        raise ValueError(
+            f"{path}: is by its name the matrix of all droplets (raw); name the filtered one as path, and this one as "
+            "raw_path"
+        )
     if path.is_file():
         return _file_source(path, modality=modality)
     folder = path / "outs" if (path / "outs").is_dir() else path
@@ -127,16 +136,20 @@ def _unsupported_platform(folder: Path) -> str | None:
 
 
 def read_scale_factors(path: Path) -> dict[str, float]:
-    """Scale factors that Space Ranger leaves beside its images."""
+    """Scale factors that Space Ranger leaves beside its images; all are positive numbers."""
+    refuse_web_page(path)
+    again = "copy it again from the Space Ranger output"
     try:
         factors = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is not valid JSON ({error}); copy it again from the Space Ranger output") from error
+    except ValueError as error:  # of the text as UTF-8, as JSON, or of a number of thousands of digits
+        raise ValueError(f"{path}: is not valid JSON ({error}); {again}") from error
     if not isinstance(factors, dict):
-        raise ValueError(f"{path}: holds no named scale factors; copy it again from the Space Ranger output")
-    wrong = [name for name, value in factors.items() if not isinstance(value, int | float)]
-    if wrong:
-        raise ValueError(f"{path}: {wrong[0]} is no number; copy it again from the Space Ranger output")
+        raise ValueError(f"{path}: holds no named scale factors; {again}")
+    for name, value in factors.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{path}: {name} is no number; {again}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{path}: {name} is {value}, but scale factors are positive numbers; {again}")
     return factors
 
 
@@ -157,22 +170,46 @@ def _file_source(path: Path, *, modality: str) -> Source:
 
 def _check_hdf5(path: Path) -> None:
     """Refuse what is no HDF5 file, and say what it is."""
+    refuse_web_page(path)
     with path.open("rb") as stream:
-        head = stream.read(512)
-    if head.startswith(_HDF5_MAGIC):
+        head = stream.read(len(_HDF5_MAGIC))
+    if head == _HDF5_MAGIC:
         return
-    text = head.lstrip().lower()
-    if not head:
-        what = "is empty (0 bytes); copy it again"
-    elif text.startswith((b"<!doctype", b"<html")):
-        what = "is a web page (HTML), probably the login page of the download site; download it again"
-    elif head.startswith(b"\x1f\x8b"):
+    if head.startswith(b"\x1f\x8b"):
         what = "is compressed with gzip; unpack it (gunzip)"
     elif head.startswith(b"PK\x03\x04"):
         what = "is a zip archive; unpack it"
     else:
         what = "is not an HDF5 file; compare size and checksum with the original and copy it again"
     raise ValueError(f"{path}: {what}")
+
+
+def refuse_web_page(path: Path) -> None:
+    """Refuse an empty file, and the page of a download site that was saved in its place; gzipped ones are looked into.
+
+    Raises
+    ------
+    ValueError
+        It is one of these, or a .gz file that gzip can't open.
+    """
+    if not path.stat().st_size:
+        raise ValueError(f"{path}: is empty (0 bytes); copy it again")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            head = stream.read(512)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with path.open("rb") as stream:
+            head = stream.read(512)
+        if not _is_html(head):
+            raise ValueError(f"{path}: is truncated or damaged ({error}); copy it again") from error
+    if _is_html(head):
+        raise ValueError(
+            f"{path}: is a web page (HTML), probably the login page of the download site; download it again"
+        )
+
+
+def _is_html(head: bytes) -> bool:
+    return head.lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
 def _position_file(folder: Path) -> Path | None:

@@ -55,7 +55,7 @@ def unlike_genes(genes: Mapping[str, np.ndarray], *, min_shared: float) -> dict[
 
 
 def status_table(
-    statuses: list[Mapping[str, Any]], rows: list[Mapping[str, Any]], *, unlike: Mapping[str, str]
+    statuses: list[Mapping[str, Any]], rows: list[Mapping[str, Any]], *, left_out: Mapping[str, str]
 ) -> pd.DataFrame:
     """One line per library of a scope: what became of it and why.
 
@@ -65,8 +65,9 @@ def status_table(
         Contents of each library's ``status.json``.
     rows
         The libraries of the scope as the study tables have them; their order is kept.
-    unlike
-        Libraries that can't be pooled with the others of the scope, with the reason; they count as excluded.
+    left_out
+        Libraries that passed by themselves and are left out beside the others of the scope, with the reason; they count
+        as excluded.
 
     Raises
     ------
@@ -83,7 +84,21 @@ def status_table(
         [[*(row[n] for n in from_study), *(found[row[keys.LIBRARY]][n] for n in from_status)] for row in rows],
         columns=[*from_study, *from_status],
     )
-    left_out = table[keys.LIBRARY].isin(list(unlike))
-    table["status"] = table["status"].mask(left_out, "excluded")
-    table["reason"] = table["reason"].mask(left_out, table[keys.LIBRARY].map(unlike))
+    excluded = table[keys.LIBRARY].isin(list(left_out))
+    table["status"] = table["status"].mask(excluded, "excluded")
+    table["reason"] = table["reason"].mask(excluded, table[keys.LIBRARY].map(left_out))
     return table
+
+
+def scope_statuses(statuses: list[Mapping[str, Any]], table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each library's ``status.json`` with what became of it in the scope.
+
+    Parameters
+    ----------
+    statuses
+        Contents of ``status.json``.
+    table
+        ``status.tsv`` of the scope, as read.
+    """
+    decided = table.set_index(keys.LIBRARY)[["status", "reason"]].fillna("").to_dict(orient="index")
+    return [{**status, **decided[status[keys.LIBRARY]]} for status in statuses]

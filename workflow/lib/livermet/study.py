@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,20 @@ from typing import TYPE_CHECKING, Any
 from livermet.config import DEFAULT_CONFIG, PROJECT, load_yaml, merge_config, schema_findings, validate_config
 from livermet.findings import Finding, allowed, closest, errors
 from livermet.keys import CELL_MODALITIES, SPATIAL_MODALITIES
+from livermet.privacy import PATH_KEYS, config_findings, identifier_in, mask
+from livermet.protocol import protocol_findings, timed_samples
 from livermet.sources import library_sources
-from livermet.tables import REQUIRED_TABLES, TABLES, StudyTable, empty_table, read_study_table, table_schema
+from livermet.tables import (
+    PATH_COLUMNS,
+    REQUIRED_TABLES,
+    SUFFIXES,
+    TABLES,
+    StudyTable,
+    empty_table,
+    read_study_table,
+    table_path,
+    table_schema,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +41,13 @@ COHORT = "cohort"
 # Folders of the results beside those of the scopes.
 RESERVED_NAMES = ("libraries", "study", "logs", "benchmarks")
 MARKER = "SIMULATED"
-PATH_COLUMNS = ("path", "raw_path", "boundary_path")
 ROW_COLUMNS = (
     "library_id",
     "sample_id",
     "patient_id",
     "centre",
     "cohort",
+    "sex",
     "batch",
     "modality",
     "chemistry",
@@ -47,17 +59,24 @@ ROW_COLUMNS = (
 )
 # Micrometres per pixel of a slide image; positions in an h5ad may count in spots or in micrometres.
 PIXEL_UM = (0.1, 2.0)
-TABLE_SUFFIXES = (".tsv", ".csv", ".txt", ".xlsx", ".xls", ".ods")
+TABLE_SUFFIXES = (*SUFFIXES, ".txt", ".xlsx", ".xls", ".ods")
+CONSENT_COLUMNS = ("enrolled", "withdrawn", "no_omics")
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """What the folder of study tables holds: every table of the study, absent ones without rows, and all findings."""
+    """What the folder of study tables holds: every table of the study, absent ones without rows, and all findings.
+
+    ``consent`` counts the patients as given (enrolled), those who withdrew, and those without consent to omics;
+    ``withdrawn`` are the libraries of both, whose earlier results have to go.
+    """
 
     folder: Path
     tables: Mapping[str, StudyTable]
     simulated: bool
     findings: tuple[Finding, ...]
+    consent: Mapping[str, int]
+    withdrawn: tuple[str, ...] = ()
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """All tables as typed DataFrames."""
@@ -158,8 +177,8 @@ class Study:
 
     def table_files(self) -> dict[str, str]:
         """Paths of the study tables that exist, by name of the table."""
-        paths = {name: self.data.folder / f"{name}.tsv" for name in TABLES}
-        return {name: str(path) for name, path in paths.items() if path.is_file()}
+        paths = {name: table_path(self.data.folder, name) for name in TABLES}
+        return {name: str(path) for name, path in paths.items() if path}
 
 
 def absolute(text: str, folder: Path) -> str:
@@ -184,17 +203,30 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path, files: Iterabl
     The study; what is wrong is in its ``findings`` and never raised, so that everything is listed at once.
     """
     workdir = Path(workdir)
-    findings = [*_file_findings(files), *validate_config(config)]
+    findings = [
+        *_file_findings(files),
+        *validate_config(config),
+        *config_findings(config, table="config", allow=config.get("not_personal") or ()),
+    ]
     broken = {finding.column.split(".")[0] for finding in findings}
 
     def value(key: str, fallback: Any) -> Any:
         return fallback if key in broken or key not in config else config[key]
 
     # Without a folder in the config there is nothing to read; the config's own finding says so.
-    data = StudyData(workdir, {name: empty_table(name) for name in TABLES}, False, ())
+    data = StudyData(
+        workdir, {name: empty_table(name) for name in TABLES}, False, (), dict.fromkeys(CONSENT_COLUMNS, 0)
+    )
     trial, trial_findings = load_trial(trial_file(value("trial", ""), workdir=workdir))
     if "study" not in broken:
-        data = read_study(workdir / config["study"], trial=trial, labels=value("labels", {}))
+        data = read_study(
+            workdir / config["study"],
+            trial=trial,
+            labels=value("labels", {}),
+            decimal=value("decimal", "."),
+            roots=[workdir / root for root in value("roots", [])],
+            not_personal=value("not_personal", []),
+        )
     overlays, overlay_findings = {}, []
     if value("batches", ""):
         overlays, overlay_findings = load_overlays(workdir / config["batches"], data)
@@ -202,19 +234,21 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path, files: Iterabl
             message = "there is no such folder: no batch overlay is read"
             remedy = "correct the path; it counts from the working directory"
             overlay_findings = [Finding("warning", "config", None, "batches", config["batches"], message, remedy)]
-    study = Study(
-        config=config,
-        data=data,
-        trial=trial,
-        overlays=overlays,
-        findings=(*findings, *trial_findings, *overlay_findings, *data.findings),
-    )
+    setup = [*findings, *trial_findings, *overlay_findings]
+    study = Study(config=config, data=data, trial=trial, overlays=overlays, findings=())
     scope = value("scope", COHORT)
     if scope not in study.scopes:
         message = "is a reserved name" if scope in RESERVED_NAMES else "is no batch of libraries.tsv"
-        finding = Finding("error", "config", None, "scope", scope, message, f"use {allowed(study.scopes)}")
-        study = replace(study, findings=(finding, *study.findings))
-    return study
+        setup.insert(0, Finding("error", "config", None, "scope", scope, message, f"use {allowed(study.scopes)}"))
+    return replace(study, findings=(*map(_masked, setup), *data.findings))
+
+
+def _masked(finding: Finding) -> Finding:
+    """A finding on a config without what may name a person; tables are searched before anything else."""
+    if not identifier_in(finding.value, dates=finding.column not in PATH_KEYS):
+        return finding
+    shown = mask(finding.value)
+    return replace(finding, value=shown, message=finding.message.replace(finding.value, shown))
 
 
 def _file_findings(files: Iterable[str | Path]) -> list[Finding]:
@@ -238,7 +272,14 @@ def load_trial(path: Path) -> tuple[dict[str, Any], list[Finding]]:
         trial = load_yaml(path)
     except ValueError as error:
         return {}, [Finding("error", "config", None, "trial", path.name, str(error), "correct the file or its path")]
-    findings = schema_findings(trial, schema="trial", table=path.name)
+    findings = [*schema_findings(trial, schema="trial", table=path.name), *config_findings(trial, table=path.name)]
+    if not findings:
+        message, remedy = "the window ends before it begins", "give [first day, last day]"
+        findings = [
+            Finding("error", path.name, None, f"windows.{name}", f"{first} to {last}", message, remedy)
+            for name, (first, last) in trial.get("windows", {}).items()
+            if first > last
+        ]
     return ({} if findings else trial), findings
 
 
@@ -255,7 +296,7 @@ def load_overlays(folder: Path, data: StudyData) -> tuple[dict[str, dict[str, An
         except ValueError as error:
             findings.append(Finding("error", table, None, "", "", str(error), "correct the file"))
             continue
-        problems = schema_findings(overlay, schema="batch", table=table)
+        problems = [*schema_findings(overlay, schema="batch", table=table), *config_findings(overlay, table=table)]
         findings += problems
         if problems:
             continue
@@ -277,7 +318,15 @@ def load_overlays(folder: Path, data: StudyData) -> tuple[dict[str, dict[str, An
     return overlays, findings
 
 
-def read_study(folder: Path, *, trial: Mapping[str, Any], labels: Mapping[str, Mapping[str, Any]]) -> StudyData:
+def read_study(
+    folder: Path,
+    *,
+    trial: Mapping[str, Any],
+    labels: Mapping[str, Mapping[str, Any]],
+    decimal: str = ".",
+    roots: Sequence[Path] = (),
+    not_personal: Collection[str] = (),
+) -> StudyData:
     """Read and check all study tables of a folder.
 
     Parameters
@@ -285,22 +334,28 @@ def read_study(folder: Path, *, trial: Mapping[str, Any], labels: Mapping[str, M
     folder
         The folder with patients.tsv, samples.tsv, libraries.tsv and whichever other tables there are.
     trial
-        The protocol's rules; its cohorts are the allowed ones. Where it is empty cohorts are not checked.
+        The protocol's rules; its cohorts are the allowed ones. Where it is empty the protocol is not checked.
     labels
         Further label columns of response.tsv, as declared in the config.
+    decimal
+        The decimal mark of the tables, "." or ",".
+    roots
+        Folders beside ``folder`` that paths of libraries.tsv may lead to.
+    not_personal
+        Columns (``table.column``) whose values look like identifiers of persons and are none.
 
     Returns
     -------
     Rows that refer to nothing, or whose patient withdrew, are left out, so that every library has a sample and every
-    sample a patient; each has its finding.
+    sample a patient; each has its finding. A sample that the protocol counts to another timepoint has that timepoint.
     """
     tables: dict[str, StudyTable] = {}
     findings: list[Finding] = []
     for name in TABLES:
-        path = folder / f"{name}.tsv"
+        path = table_path(folder, name)
         extra = label_columns(labels) if name == "response" else {}
-        if path.is_file():
-            tables[name] = read_study_table(path, name=name, extra=extra)
+        if path:
+            tables[name] = read_study_table(path, name=name, extra=extra, decimal=decimal, not_personal=not_personal)
             findings += tables[name].findings
         else:
             tables[name] = empty_table(name, extra=extra)
@@ -310,15 +365,21 @@ def read_study(folder: Path, *, trial: Mapping[str, Any], labels: Mapping[str, M
         for column, target in table_schema(name)["x-references"].items():
             tables[name], orphans = _without_orphans(tables[name], column, tables[target])
             findings += orphans
-    tables, consent = _apply_consent(tables)
+    given = [row["library_id"] for row in tables["libraries"].rows]
+    tables, counts, consent = _apply_consent(tables)
     findings += consent
+    left = {row["library_id"] for row in tables["libraries"].rows}
+    withdrawn = tuple(library for library in given if library not in left)
     findings += _lesion_findings(tables)
     findings += _cohort_findings(tables["patients"], trial)
     findings += _batch_findings(tables["libraries"])
     findings += _label_findings(tables["response"], labels)
-    findings += _path_findings(tables["libraries"], folder)
+    findings += _path_findings(tables["libraries"], folder, roots)
+    findings += protocol_findings(tables, trial)
+    tables["samples"], moved = timed_samples(tables, trial)
+    findings += moved
     logger.info("%s: %s", folder.name, ", ".join(f"{name} {len(table.rows)}" for name, table in tables.items()))
-    return StudyData(folder, tables, (folder / MARKER).exists(), tuple(findings))
+    return StudyData(folder, tables, (folder / MARKER).exists(), tuple(findings), counts, withdrawn)
 
 
 def label_columns(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -337,31 +398,35 @@ def _missing_tables(folder: Path) -> list[Finding]:
         message = f"there is no folder {named!r} of study tables"
         remedy = "correct study in the config; a relative path counts from the working directory"
         return [Finding("error", "config", None, "study", named, message, remedy)]
+    used = {path.name for name in TABLES if (path := table_path(folder, name))}
     stray = [
         path.name
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES and path.name not in {f"{t}.tsv" for t in TABLES}
+        if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES and path.name not in used
     ]
-    absent = [name for name in TABLES if not (folder / f"{name}.tsv").is_file()]
+    absent = [name for name in TABLES if not table_path(folder, name)]
     findings = []
     for name in absent:
         if name in REQUIRED_TABLES:
             close = closest(f"{name}.tsv", stray)
-            hint = (
-                f"save {close!r} as tab-separated {name}.tsv" if close else "add it; config/README.md lists its columns"
-            )
+            hint = f"save {close!r} as {name}.tsv" if close else "add it; config/README.md lists its columns"
             findings.append(Finding("error", f"{name}.tsv", None, "", "", "the table is missing", hint))
     for name in stray:
+        if Path(name).stem in TABLES and Path(name).suffix in SUFFIXES:
+            message, remedy = f"there is a {Path(name).stem}{SUFFIXES[0]} too", "keep one of them"
+            findings.append(Finding("error", name, None, "", "", message, remedy))
+            continue
         close = closest(Path(name).stem, absent)
         hint = f"did you mean {close}.tsv? " if close else ""
-        remedy = f"{hint}tables are tab-separated and named {allowed(f'{table}.tsv' for table in TABLES)}"
-        findings.append(Finding("warning", name, None, "", "", "the file is no study table: not read", remedy))
+        remedy = f"{hint}tables are named {allowed(f'{table}.tsv' for table in TABLES)} (or .csv)"
+        shown = mask(name) if identifier_in(name) else name
+        findings.append(Finding("warning", shown, None, "", "", "the file is no study table: not read", remedy))
     return findings
 
 
 def _empty_tables(tables: Mapping[str, StudyTable]) -> list[Finding]:
     return [
-        Finding("error", f"{name}.tsv", None, "", "", "the table has no rows", "add at least one")
+        Finding("error", tables[name].file, None, "", "", "the table has no rows", "add at least one")
         for name in REQUIRED_TABLES
         if tables[name].path and not tables[name].rows and not errors(tables[name].findings)
     ]
@@ -382,25 +447,27 @@ def _without_orphans(table: StudyTable, column: str, target: StudyTable) -> tupl
         if close and close.casefold() == text.casefold():
             remedy = f"write it as there: {close}"
         else:
-            remedy = f"add it to {target.name}.tsv" + (f", or did you mean {close!r}?" if close else "")
-        findings.append(
-            Finding("error", f"{table.name}.tsv", line, column, text, f"is not in {target.name}.tsv", remedy)
-        )
+            remedy = f"add it to {target.file}" + (f", or did you mean {close!r}?" if close else "")
+        findings.append(Finding("error", table.file, line, column, text, f"is not in {target.file}", remedy, "V01"))
     return table.keep(row[column] in known for row in table.rows), findings
 
 
-def _apply_consent(tables: dict[str, StudyTable]) -> tuple[dict[str, StudyTable], list[Finding]]:
+def _apply_consent(
+    tables: dict[str, StudyTable],
+) -> tuple[dict[str, StudyTable], dict[str, int], list[Finding]]:
     """Remove patients who withdrew from every table, and the libraries of those who did not consent; count both."""
     patients = tables["patients"]
+    counts = dict.fromkeys(CONSENT_COLUMNS, 0) | {"enrolled": len(patients.rows)}
     # The column is optional; where it is given, an empty cell leaves open whether the libraries may be used.
     given = any(row["consent_omics"] for row in patients.rows)
     findings = [
-        Finding("error", "patients.tsv", line, "consent_omics", "", "is empty", "say yes, no or withdrawn")
+        Finding("error", patients.file, line, "consent_omics", "", "is empty", "say yes, no or withdrawn", "V19")
         for row, line in zip(patients.rows, patients.lines, strict=True)
         if given and not row["consent_omics"]
     ]
     for answer, effect in (("withdrawn", "removed from every table"), ("no", "libraries left out")):
         people = {row["patient_id"] for row in tables["patients"].rows if row["consent_omics"] == answer}
+        counts["withdrawn" if answer == "withdrawn" else "no_omics"] = len(people)
         if not people:
             continue
         samples = {row["sample_id"] for row in tables["samples"].rows if row["patient_id"] in people}
@@ -414,8 +481,8 @@ def _apply_consent(tables: dict[str, StudyTable]) -> tuple[dict[str, StudyTable]
         if answer == "withdrawn":
             message += f"; samples lost: {lost['samples']}"
         remedy = "nothing to do; the count is carried so that no one is lost silently"
-        findings.append(Finding("warning", "patients.tsv", None, "consent_omics", answer, message, remedy))
-    return tables, findings
+        findings.append(Finding("warning", patients.file, None, "consent_omics", answer, message, remedy, "V19"))
+    return tables, counts, findings
 
 
 def _keeps(people: set[str], samples: set[str]) -> Callable[[Mapping[str, Any]], bool]:
@@ -433,7 +500,9 @@ def _lesion_findings(tables: Mapping[str, StudyTable]) -> list[Finding]:
             if row[column] and (row["patient_id"], row[column]) not in known:
                 message = "the patient has no such lesion in lesions.tsv"
                 remedy = "correct the id, unless the lesion was never measured"
-                findings.append(Finding("warning", f"{name}.tsv", line, column, row[column], message, remedy))
+                findings.append(
+                    Finding("warning", tables[name].file, line, column, row[column], message, remedy, "V01")
+                )
     return findings
 
 
@@ -446,7 +515,7 @@ def _cohort_findings(patients: StudyTable, trial: Mapping[str, Any]) -> list[Fin
             hint = f"did you mean {close!r}? " if close else ""
             remedy = f"{hint}use {allowed(cohorts)}, or declare it in the trial file"
             message = "is not a cohort of the trial file"
-            findings.append(Finding("error", "patients.tsv", line, "cohort", row["cohort"], message, remedy))
+            findings.append(Finding("error", patients.file, line, "cohort", row["cohort"], message, remedy))
     return findings
 
 
@@ -462,7 +531,7 @@ def _batch_findings(libraries: StudyTable) -> list[Finding]:
             message, remedy = f"differs from batch {other} by upper and lower case alone", "use one spelling per batch"
         else:
             continue
-        findings.append(Finding("error", "libraries.tsv", line, "batch", batch, message, remedy))
+        findings.append(Finding("error", libraries.file, line, "batch", batch, message, remedy))
     return findings
 
 
@@ -474,29 +543,36 @@ def _label_findings(response: StudyTable, labels: Mapping[str, Mapping[str, Any]
         seen = sorted({str(row[name]) for row in response.rows if row[name] not in ("", None)})
         if not seen:
             message, remedy = "the declared label has no value", "add the column to response.tsv, or remove the label"
-            findings.append(Finding("warning", "response.tsv", None, name, "", message, remedy))
+            findings.append(Finding("warning", response.file, None, name, "", message, remedy))
         elif label["kind"] == "binary":
             reference = [value for value in seen if value != label["positive"]]
             if len(reference) > 1:
                 message = f"a binary label with more than two values: {', '.join(seen)}"
                 remedy = "use two values, or declare the label as ordinal"
-                findings.append(Finding("error", "response.tsv", None, name, "", message, remedy))
+                findings.append(Finding("error", response.file, None, name, "", message, remedy))
             elif label["positive"] not in seen:
                 message = f"the positive value {label['positive']!r} never occurs, only {', '.join(seen)}"
                 remedy = "correct positive in the config, unless no patient responded"
-                findings.append(Finding("warning", "response.tsv", None, name, "", message, remedy))
+                findings.append(Finding("warning", response.file, None, name, "", message, remedy))
     return findings
 
 
-def _path_findings(libraries: StudyTable, folder: Path) -> list[Finding]:
+def _path_findings(libraries: StudyTable, folder: Path, roots: Sequence[Path]) -> list[Finding]:
     findings = []
+    homes = [os.path.realpath(home) for home in (folder, *roots)]
     users: dict[str, str] = {}
     for row, line in zip(libraries.rows, libraries.lines, strict=True):
         for column in PATH_COLUMNS:
             text = row[column]
             path = absolute(text, folder)
             problem = None
-            if text and not os.path.exists(path):
+            if text and not _inside(os.path.realpath(path), homes):
+                where = "is a link that leads" if _inside(path, homes) else "leads"
+                problem = (
+                    f"{where} out of the study folder and the declared roots",
+                    "put the file there, or declare its folder under roots in the config",
+                )
+            elif text and not os.path.exists(path):
                 slashes = "write paths with /; " if "\\" in text else ""
                 problem = ("there is no such file or folder", f"{slashes}relative paths count from this table's folder")
             elif text and column == "path" and users.setdefault(path, row["library_id"]) != row["library_id"]:
@@ -504,14 +580,19 @@ def _path_findings(libraries: StudyTable, folder: Path) -> list[Finding]:
             elif text and column == "raw_path" and path == absolute(row["path"], folder):
                 problem = ("is the same as path", "name the unfiltered counts, or leave it empty")
             if problem:
-                findings.append(Finding("error", "libraries.tsv", line, column, text, *problem))
+                findings.append(Finding("error", libraries.file, line, column, text, *problem))
         pixel = row["pixel_um"]
         if pixel is None and row["modality"] in SPATIAL_MODALITIES and row["path"].endswith(".h5ad"):
-            message = "is empty, and an h5ad does not tell the unit of its positions: the library will be excluded"
+            message = "is empty, and an h5ad does not tell the unit of its positions"
             remedy = "give micrometres per unit of obsm['spatial']; 1 if it is micrometres already"
-            findings.append(Finding("exclusion", "libraries.tsv", line, "pixel_um", "", message, remedy))
+            findings.append(Finding("error", libraries.file, line, "pixel_um", "", message, remedy, "V20"))
         if pixel is not None and not row["path"].endswith(".h5ad") and not PIXEL_UM[0] <= pixel <= PIXEL_UM[1]:
             message = f"lies outside {PIXEL_UM[0]} to {PIXEL_UM[1]} micrometres per pixel"
             remedy = "give micrometres per pixel of the full-resolution image, or leave it empty"
-            findings.append(Finding("error", "libraries.tsv", line, "pixel_um", f"{pixel:g}", message, remedy))
+            findings.append(Finding("error", libraries.file, line, "pixel_um", f"{pixel:g}", message, remedy, "V20"))
     return findings
+
+
+def _inside(path: str, homes: Iterable[str]) -> bool:
+    """Whether an absolute path lies in one of the folders, or is one."""
+    return any(os.path.commonpath([path, home]) == home for home in homes)

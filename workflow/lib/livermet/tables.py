@@ -1,7 +1,8 @@
 """Strict reading of study tables: every cell is text until its schema says otherwise, and nothing passes silently.
 
-Accepted: a byte-order mark, CRLF or lone CR, blanks around a cell, empty columns at the end of a line, blank lines.
-Everything else that is not a tab-separated UTF-8 table with the fields of its header becomes a finding.
+Accepted: tabs, semicolons or commas between the fields, a byte-order mark, CRLF or lone CR, blanks around a cell, empty
+columns at the end of a line, blank lines, and a decimal comma where the config declares it. Everything else that is not
+a UTF-8 table with the fields of its header becomes a finding.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from livermet.config import SCHEMAS, load_yaml
 from livermet.findings import Finding, allowed, closest
+from livermet.privacy import CALENDAR_DATE, identifier_in, identifying_column, mask
+from livermet.privacy import RULE as PRIVACY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +43,17 @@ TABLES = (
 )
 REQUIRED_TABLES = ("patients", "samples", "libraries")
 
+# A date in the name of a file or folder is that of an instrument's run.
+PATH_COLUMNS = ("path", "raw_path", "boundary_path")
+SUFFIXES = (".tsv", ".csv")
+SEPARATORS = ("\t", ";", ",")
+
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-CENSORED = re.compile(r"[<>≤≥]=?\s*\d.*")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+SIGNS = {"<": "<", "<=": "<", "≤": "<", ">": ">", ">=": ">", "≥": ">"}
+DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+CENSORED = re.compile(r"([<>≤≥]=?)\s*(\d.*)")
 # Year first or day first, with the usual separators, or eight digits that read as a date.
 DATE = re.compile(
     r"(19|20)\d\d[-/.]\d{1,2}[-/.]\d{1,2}.*"
@@ -74,6 +84,15 @@ class StudyTable:
         kept = [i for i, flag in enumerate(wanted) if flag]
         return replace(self, rows=tuple(self.rows[i] for i in kept), lines=tuple(self.lines[i] for i in kept))
 
+    def records(self) -> list[dict[str, Any]]:
+        """The rows, each with its line number in the file under "row"."""
+        return [{**row, "row": line} for row, line in zip(self.rows, self.lines, strict=True)]
+
+    @property
+    def file(self) -> str:
+        """Name of the file, also where there is none."""
+        return self.path.name if self.path else f"{self.name}.tsv"
+
     def frame(self) -> pd.DataFrame:
         """The table as DataFrame: text with "" where empty, integers as Int64, numbers as float64 with NaN."""
         import pandas as pd
@@ -100,7 +119,19 @@ def empty_table(name: str, *, extra: Mapping[str, Mapping[str, Any]] | None = No
     return StudyTable(name, None, {**table_schema(name)["properties"], **(extra or {})})
 
 
-def read_study_table(path: Path, *, name: str, extra: Mapping[str, Mapping[str, Any]] | None = None) -> StudyTable:
+def table_path(folder: Path, name: str) -> Path | None:
+    """The file of a study table, with any of the ``SUFFIXES``; None where there is none."""
+    return next((path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()), None)
+
+
+def read_study_table(
+    path: Path,
+    *,
+    name: str,
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
+    decimal: str = ".",
+    not_personal: Collection[str] = (),
+) -> StudyTable:
     """Read one study table and report everything that is wrong with it.
 
     Parameters
@@ -111,6 +142,10 @@ def read_study_table(path: Path, *, name: str, extra: Mapping[str, Mapping[str, 
         Which study table it is.
     extra
         Schemas of further columns that the config declares.
+    decimal
+        The decimal mark of the file, "." or ",".
+    not_personal
+        Columns (``table.column``) whose values look like identifiers of persons and are none.
 
     Returns
     -------
@@ -121,10 +156,15 @@ def read_study_table(path: Path, *, name: str, extra: Mapping[str, Mapping[str, 
     columns = {**schema["properties"], **(extra or {})}
     label = path.name
     try:
-        header, records = _split(_decode(path))
+        header, records = read_cells(path)
     except TableError as error:
         return StudyTable(name, path, columns, findings=(error.finding(label),))
     findings = _header_findings(label, header, columns, schema["required"])
+    # A column that is refused as a whole is not refused again by each of its cells.
+    refused = {finding.column for finding in findings if finding.rule == PRIVACY}
+    searched = [
+        i for i, column in enumerate(header) if f"{name}.{column}" not in not_personal and column not in refused
+    ]
     places = {column: header.index(column) for column in columns if column in header}
     identifiers = [column for column in schema["x-key"] if column in schema["required"]]
 
@@ -138,12 +178,21 @@ def read_study_table(path: Path, *, name: str, extra: Mapping[str, Mapping[str, 
             continue
         row: dict[str, Any] = {}
         usable = True
+        for position in searched:
+            if kind := identifier_in(cells[position], dates=header[position] not in PATH_COLUMNS):
+                findings.append(_personal(label, line, header[position], cells[position], kind, name))
+                usable = usable and header[position] not in (*identifiers, *schema["x-references"])
+                cells[position] = ""
         for column, column_schema in columns.items():
             text = cells[places[column]] if column in places else ""
-            row[column], problem = convert(text, column_schema, required=column in schema["required"])
+            sign = places.get(column_schema.get("x-censor", ""))
+            if sign is not None and not cells[sign] and (censored := CENSORED.fullmatch(text)):
+                # A sign before the number says the same as the column made for it.
+                cells[sign], text = SIGNS[censored[1]], censored[2]
+            row[column], problem = convert(text, column_schema, required=column in schema["required"], decimal=decimal)
             if column == schema["x-key"][0] and column in places:
                 mentioned.add(text)
-            if not problem and not text and column in schema["required"] and column in places:
+            if not problem and not text and column in schema["required"] and column in places and usable:
                 problem = ("is empty", "fill it in; the column is required")
             if problem:
                 findings.append(Finding("error", label, line, column, _masked(text), *problem))
@@ -157,6 +206,26 @@ def read_study_table(path: Path, *, name: str, extra: Mapping[str, Mapping[str, 
     logger.info("%s: %d rows read, %d used, %d findings", label, len(records), len(rows), len(findings))
     # Without its required columns a table has no row that later checks could use.
     return replace(table if complete else table.keep([False] * len(rows)), findings=tuple(findings))
+
+
+def read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header, and (line number, cells) of each line that is not blank, as text without the blanks around it.
+
+    Raises
+    ------
+    TableError
+        The file as a whole can't be read as a table.
+    """
+    return _split(_decode(path))
+
+
+def _personal(label: str, line: int, column: str, text: str, kind: str, table: str) -> Finding:
+    if kind == CALENDAR_DATE:
+        remedy = "give whole days from enrolment (day 0): python -m livermet dates makes them from an export"
+    else:
+        remedy = "take it out, here and in every file made from this one; the study holds pseudonyms"
+    remedy += f" (if it is no such thing: not_personal: [{table}.{column}] in the config)"
+    return Finding("error", label, line, column, mask(text), f"holds {kind}", remedy, rule=PRIVACY)
 
 
 class TableError(ValueError):
@@ -173,7 +242,7 @@ class TableError(ValueError):
 
 def _decode(path: Path) -> str:
     data = path.read_bytes()
-    utf8 = "save it as tab-separated text in UTF-8 (Excel: 'CSV UTF-8' is comma-separated; 'Unicode text' is UTF-16)"
+    utf8 = "save it as text in UTF-8 (Excel: 'CSV UTF-8'; its 'Unicode text' is UTF-16)"
     if not data.strip():
         raise TableError("the file is empty", "give at least the header, or remove the file")
     if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
@@ -191,8 +260,9 @@ def _decode(path: Path) -> str:
 
 
 def _split(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header and (line number, cells) of each line that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
+    first_line = text.lstrip().partition("\n")[0]
+    separator = next((mark for mark in SEPARATORS if mark in first_line), "\t")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     records, line = [], 1
     try:
         for cells in reader:
@@ -211,10 +281,12 @@ def _split(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     while not header[-1]:
         header.pop()
     if len(header) == 1:
-        for mark, word in ((";", "semicolons"), (",", "commas"), (" ", "blanks"), ("|", "bars")):
+        for mark, word in ((" ", "blanks"), ("|", "bars")):
             if mark in header[0]:
-                message = f"the columns are separated by {word}, not by tabs"
-                raise TableError(message, "save it as tab-separated text (.tsv), with a decimal point", row=first)
+                message = f"the columns are separated by {word}"
+                raise TableError(
+                    message, "save it as text with tabs, semicolons or commas between the fields", row=first
+                )
     return header, records[1:]
 
 
@@ -234,6 +306,13 @@ def _header_findings(
         elif column in header[:position]:
             message = f"the column {column} is there twice"
             findings.append(Finding("error", label, 1, column, "", message, "keep one of them"))
+        elif kind := identifying_column(column) or identifier_in(column):
+            message, remedy = f"the column would hold {kind}", "remove the column from the file"
+            findings.append(
+                Finding(
+                    "error", label, 1, mask(column) if identifier_in(column) else column, "", message, remedy, PRIVACY
+                )
+            )
         elif column not in columns:
             close = closest(column, [name for name in columns if name not in header and name not in missing])
             hint = f"did you mean {close!r}? " if close else ""
@@ -245,10 +324,12 @@ def _header_findings(
 def _field_count(label: str, line: int, cells: list[str], header: list[str]) -> Finding:
     word = "too many: values may stand in the wrong column" if len(cells) > len(header) else "too few"
     message = f"{len(cells)} fields where the header has {len(header)}, {word}"
-    return Finding("error", label, line, "", "", message, "put exactly one tab between fields; leave empty ones empty")
+    return Finding("error", label, line, "", "", message, "put one separator between fields; leave empty ones empty")
 
 
-def convert(text: str, schema: Mapping[str, Any], *, required: bool = False) -> tuple[Any, tuple[str, str] | None]:
+def convert(
+    text: str, schema: Mapping[str, Any], *, required: bool = False, decimal: str = "."
+) -> tuple[Any, tuple[str, str] | None]:
     """Turn one cell into the value that its schema asks for.
 
     Parameters
@@ -259,6 +340,8 @@ def convert(text: str, schema: Mapping[str, Any], *, required: bool = False) -> 
         ``type`` (string, integer, number), and ``enum``, ``pattern``, ``minimum``, ``maximum`` where given.
     required
         Whether the cell may not be empty, so that leaving it empty is no remedy.
+    decimal
+        The decimal mark of numbers, "." or ",".
 
     Returns
     -------
@@ -271,7 +354,7 @@ def convert(text: str, schema: Mapping[str, Any], *, required: bool = False) -> 
     otherwise = "" if required else ", or leave the cell empty"
     value: Any = text
     if kind != "string":
-        value, problem = _number(text, kind)
+        value, problem = _number(text, kind, decimal)
         if problem:
             if schema.get("enum"):
                 problem = (problem[0], f"use {allowed(schema['enum'])}{otherwise}")
@@ -291,8 +374,12 @@ def convert(text: str, schema: Mapping[str, Any], *, required: bool = False) -> 
     return value, None
 
 
-def _number(text: str, kind: str) -> tuple[Any, tuple[str, str] | None]:
+def _number(text: str, kind: str, decimal: str) -> tuple[Any, tuple[str, str] | None]:
     wanted = "a whole number" if kind == "integer" else "a number"
+    if decimal == "," and DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    elif decimal == "," and DECIMAL_POINT.fullmatch(text):
+        return None, ("has a decimal point, but the config declares a decimal comma", "use one decimal mark throughout")
     if kind == "integer" and INTEGER.fullmatch(text) and not DATE.fullmatch(text):
         return int(text), None
     if kind == "number" and NUMBER.fullmatch(text) and math.isfinite(float(text)):
@@ -300,7 +387,10 @@ def _number(text: str, kind: str) -> tuple[Any, tuple[str, str] | None]:
     if DATE.fullmatch(text):
         return None, ("looks like a calendar date", "give whole days from enrolment (day 0); no date enters the study")
     if DECIMAL_COMMA.fullmatch(text):
-        return None, (f"has a decimal comma where {wanted} is expected", "use a decimal point")
+        return None, (
+            f"has a decimal comma where {wanted} is expected",
+            "use a decimal point, or decimal: ',' in the config",
+        )
     if CENSORED.fullmatch(text):
         return None, (f"is not {wanted}", "put the sign into the column censor and only the number here")
     if kind == "integer" and NUMBER.fullmatch(text):
@@ -338,7 +428,7 @@ def _duplicates(table: StudyTable, label: str, key: list[str]) -> list[Finding]:
                 message += ", under another patient"
         else:
             message, remedy = f"differs from row {earlier} by upper and lower case alone", "use one spelling per id"
-        findings.append(Finding("error", label, line, column, shown, message, remedy))
+        findings.append(Finding("error", label, line, column, shown, message, remedy, "V01"))
     return findings
 
 

@@ -139,8 +139,8 @@ def _tested_patients(tested: pd.DataFrame, label: Label) -> list[str]:
 
 def _finding(row: Mapping[str, Any], label: Label) -> str:
     direction = "higher" if row["effect"] > 0 else "lower"
-    # recist_best counts from complete response to progression.
-    towards = "with worse response" if label.name == "recist_best" else f"with {label.name}"
+    # Both count from complete response upwards.
+    towards = "with worse response" if label.name in ("recist_best", "path_cap") else f"with {label.name}"
     what = {"hedges_g": "Hedges g", "spearman_rho": "rank correlation"}[row["effect_kind"]]
     relative = " relative to the other parts of the same sample" if is_compositional(row["family"]) else ""
     badge = (

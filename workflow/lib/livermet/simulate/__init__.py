@@ -17,7 +17,7 @@ import yaml
 from scipy import sparse
 
 from livermet.files import write_parquet, write_table, write_text
-from livermet.simulate import clinical, expression, tissue, write
+from livermet.simulate import clinical, expression, persons, tissue, write
 from livermet.simulate.design import (
     DECOY_PAIR,
     NULL_PAIR,
@@ -113,6 +113,7 @@ def _write_study(folder: Path, design: StudyDesign) -> None:
     patients = clinical.simulate_patients(design)
     atlas = expression.build_atlas(design)
     cnv = expression.patient_cnv(patients, atlas, design)
+    alleles = persons.simulate_alleles(patients, design)
     tables = clinical.clinical_tables(patients, design)
     tables["samples"] = _samples(patients, tables, design)
     libraries, sections = _libraries(patients, tables["samples"], design)
@@ -124,16 +125,17 @@ def _write_study(folder: Path, design: StudyDesign) -> None:
     for row in libraries.itertuples():
         patient = truth_of.loc[samples.loc[row.sample_id, "patient_id"]]
         events = cnv[cnv["patient_id"] == patient["patient_id"]]
+        own = alleles.loc[patient["patient_id"]]
         if row.modality == "scrna":
-            table = _cell_library(study, row, patient, samples.loc[row.sample_id], events, atlas, patients, design)
+            table = _cell_library(study, row, patient, samples.loc[row.sample_id], events, own, atlas, patients, design)
             cells.append(table)
         else:
             section = sections.set_index("library_id").loc[row.library_id]
-            table, fractions = _section_library(study, row, patient, section, events, atlas, patients, design)
+            table, fractions = _section_library(study, row, patient, section, events, own, atlas, patients, design)
             spots.append(table)
             abundance.append(fractions)
         logger.info("%s: %d barcodes", row.library_id, len(table))
-    tables["libraries"] = libraries
+    tables["libraries"], traps = persons.plant_traps(study, libraries, patients, tables["samples"], design)
 
     for name, table in tables.items():
         write_table(table, study / f"{name}.tsv")
@@ -145,8 +147,11 @@ def _write_study(folder: Path, design: StudyDesign) -> None:
     write_table(patients, truth / "patients.tsv")
     write_table(sections, truth / "sections.tsv")
     write_table(cnv, truth / "cnv.tsv")
+    write_table(alleles.rename_axis("patient_id").reset_index(), truth / "alleles.tsv")
+    write_table(traps, truth / "traps.tsv")
     write_table(_effects(atlas, design), truth / "effects.tsv")
-    write_table(atlas.programmes, truth / "programmes.tsv")
+    programmes = atlas.programmes[~atlas.programmes["gene"].isin(persons.SYMBOLS)]
+    write_table(programmes, truth / "programmes.tsv")
     write_text(yaml.safe_dump(design.as_dict(), sort_keys=False), truth / "parameters.yaml")
     write_text(MARKER_TEXT, study / MARKER)
     logger.info("%d patients, %d libraries, %d cells, %d spots", len(patients), len(libraries), len(cells), len(spots))
@@ -291,6 +296,7 @@ def _cell_library(
     patient: pd.Series,
     sample: pd.Series,
     cnv: pd.DataFrame,
+    alleles: pd.Series,
     atlas: expression.Atlas,
     patients: pd.DataFrame,
     design: StudyDesign,
@@ -313,6 +319,18 @@ def _cell_library(
         margin_share=0.0 if sample["tissue"] == "primary" else 0.3,
         rng=rng,
     )
+    genes = persons.with_personal_genes(atlas.genes)
+    person = {
+        "alleles": alleles,
+        "sex": patient["sex"],
+        "platform": "cells",
+        "library": row.library_id,
+        "design": design,
+    }
+    levels, of_soup = persons.cell_levels(
+        truth["cell_type"], truth["ambient_fraction"].to_numpy(), np.asarray(counts.sum(axis=1)).ravel()
+    )
+    counts = persons.add_personal_counts(counts, atlas.genes, levels=levels, **person)
     names = write.barcodes(len(truth) + (design.n_empty if row.raw_path else 0), rng)
     # Cells take random places among the barcodes of the run; both matrices list barcodes in sorted order.
     places = np.sort(rng.choice(len(names), len(truth), replace=False))
@@ -320,16 +338,18 @@ def _cell_library(
     meta = {"library_id": row.library_id, "chemistry": row.chemistry, "software": "cellranger-8.0.1"}
     target = study / row.path
     if target.suffix == ".h5":
-        write.write_10x_h5(counts, of_cells, atlas.genes, target, **meta)
+        write.write_10x_h5(counts, of_cells, genes, target, **meta)
     else:
-        write.write_10x_mtx(counts, of_cells, atlas.genes, target)
+        write.write_10x_mtx(counts, of_cells, genes, target)
     if row.raw_path:
         empty = expression.simulate_empty(soup, design, rng)
+        levels = np.tile(of_soup, (empty.shape[0], 1))
+        empty = persons.add_personal_counts(empty, atlas.genes, levels=levels, part="empty", **person)
         stacked = sparse.vstack([counts, empty], format="csr")
         order = np.empty(len(names), dtype=int)
         order[places] = np.arange(len(truth))
         order[np.setdiff1d(np.arange(len(names)), places)] = np.arange(len(truth), len(names))
-        write.write_10x_h5(stacked[order], names, atlas.genes, study / row.raw_path, **meta)
+        write.write_10x_h5(stacked[order], names, genes, study / row.raw_path, **meta)
     truth.insert(0, "barcode", of_cells)
     truth.insert(0, "library_id", row.library_id)
     return truth
@@ -341,6 +361,7 @@ def _section_library(
     patient: pd.Series,
     section: pd.Series,
     cnv: pd.DataFrame,
+    alleles: pd.Series,
     atlas: expression.Atlas,
     patients: pd.DataFrame,
     design: StudyDesign,
@@ -367,6 +388,16 @@ def _section_library(
         rng=rng,
     )
     spots = geometry.spots.assign(barcode=rng.permutation(write.barcodes(len(geometry.spots), rng)))
+    counts = persons.add_personal_counts(
+        counts,
+        atlas.genes,
+        levels=persons.spot_levels(abundance, counts.shape[0]),
+        alleles=alleles,
+        sex=patient["sex"],
+        platform="visium",
+        library=row.library_id,
+        design=design,
+    )
     inside = spots["in_tissue"] == 1
     order = np.argsort(spots.loc[inside, "barcode"].to_numpy())
     names = spots.loc[inside, "barcode"].to_numpy()
@@ -374,7 +405,7 @@ def _section_library(
     write.write_10x_h5(
         counts[order],
         names[order].tolist(),
-        atlas.genes,
+        persons.with_personal_genes(atlas.genes),
         folder / "filtered_feature_bc_matrix.h5",
         library_id=row.library_id,
         chemistry="Spatial 3' v1",

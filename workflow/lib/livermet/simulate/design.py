@@ -6,7 +6,7 @@ Where no source is given, a number is an assumption of the simulator and says no
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,12 @@ class StudyDesign:
     niche_sigma_um: float = 55.0  # clusters of 40 um (SD) seen through spots of 55 um diameter
     niche_margin_share: float = 0.4  # share of a non-responder's margin spots that the planted niche covers
 
+    # --- traps: what goes wrong with tubes and files; none in a study that is meant to be sound
+    sample_swap: str = (
+        ""  # "cross_sex" or "same_sex": single-cell libraries of two patients with sections are exchanged
+    )
+    duplicated_patient: bool = False  # the files of one patient's single-cell library stand again under another patient
+
     def __post_init__(self) -> None:
         taken = self.n_primary_only + self.n_resection_only
         if self.n_patients < taken + 4:
@@ -113,6 +119,8 @@ class StudyDesign:
             raise ValueError("n_resection_sections: cannot exceed n_resection_only")
         if not 0 <= self.centre_confounding <= 1:
             raise ValueError(f"centre_confounding: {self.centre_confounding} is outside 0 to 1")
+        if self.sample_swap not in ("", "cross_sex", "same_sex"):
+            raise ValueError(f"sample_swap: {self.sample_swap!r} is not known; give cross_sex, same_sex or nothing")
         if self.n_genes < 3000:
             raise ValueError(
                 f"n_genes: {self.n_genes} leaves too few genes outside the marker table; give at least 3000"
@@ -293,3 +301,32 @@ MITO_GENES: tuple[str, ...] = tuple(
 PLANTED_PAIR = ("tam_SPP1", "SPP1", "CD44")
 NULL_PAIR = ("caf_pan", "HGF", "MET")
 DECOY_PAIR = ("tam_SPP1", "VTN", "ITGAV")
+
+
+@dataclass(frozen=True)
+class PersonalGene:
+    """A gene that not everybody has, or one of its companions: transcripts per million, where nothing else is said."""
+
+    symbol: str
+    elsewhere: float
+    levels: dict[str, float] = field(default_factory=dict)  # in single types or compartments
+
+
+# Their levels are assumptions, within what single cells of liver and pancreatic cancer show.
+PERSONAL_GENES: tuple[PersonalGene, ...] = (
+    PersonalGene("GSTM1", 20, {"liver_parenchyma": 200, "mesenchymal": 80, "epithelial": 40}),
+    PersonalGene("GSTM2", 20, {"liver_parenchyma": 40, "mesenchymal": 60, "epithelial": 40}),
+    PersonalGene("GSTM3", 15, {"liver_parenchyma": 10, "mesenchymal": 60, "epithelial": 40}),
+    PersonalGene("GSTM4", 25, {"liver_parenchyma": 40}),
+    PersonalGene("GSTT1", 30, {"liver_parenchyma": 120}),
+    PersonalGene("ERAP1", 40, {"liver_parenchyma": 25}),
+    PersonalGene("ERAP2", 40, {"liver_parenchyma": 20}),
+    PersonalGene("LNPEP", 40),
+    PersonalGene("HLA-DRB4", 15, {"myeloid": 800, "b_cell": 800}),
+    PersonalGene("HLA-DRB5", 20, {"myeloid": 1200, "b_cell": 1200}),
+)
+# Share of Europeans who lack a gene (sources in livermet.identity), and of the DR haplotypes that carry one (K).
+LACKING: dict[str, float] = {"GSTM1": 0.5, "GSTT1": 0.2, "ERAP2": 0.3}
+DR_HAPLOTYPES: dict[str, float] = {"HLA-DRB4": 0.28, "HLA-DRB5": 0.15}
+MISREAD = 0.005  # share of a gene's level that is found in people without it
+PERSONAL_SD = 0.35  # of the log level of these genes between libraries

@@ -1,0 +1,290 @@
+"""Reading of one library into ``counts.h5ad``: its identity, the checksums of its files, its ambient counts.
+
+A library whose files can't be read becomes one without cells that carries the reason. Libraries of C read these files
+and can crash on a damaged one, so it happens in a child process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from livermet import keys
+from livermet.counts import check_filtered, foreign_symbols
+from livermet.files import replacing
+from livermet.guarded import ReaderCrashed, run_guarded
+from livermet.privacy import h5ad_problems
+from livermet.rawh5 import damage_named
+from livermet.readers import read_10x, read_h5ad, read_visium
+from livermet.sources import Source, find_raw, find_source, library_sources
+
+logger = logging.getLogger(__name__)
+
+# Values of each file that a check of the study reads: one or two megabytes.
+FIRST_VALUES = 250_000
+# Processor time of reading is below 0.2 s per megabyte (a gzipped mtx folder with its checksums). Ten times as much,
+# and two minutes beside, mean that the reader goes round in circles, as HDF5 may do in damaged texts.
+SECONDS, SECONDS_PER_MB = 120, 2.0
+CHECK_SECONDS = 30
+
+
+def read_library(row: Mapping[str, Any], *, ingest_config: Mapping[str, Any], simulated: bool = False) -> AnnData:
+    """Read one library as ``counts.h5ad`` holds it.
+
+    Parameters
+    ----------
+    row
+        The library in the study tables: library_id, sample_id, patient_id, modality, path, raw_path, pixel_um.
+    ingest_config
+        Needs ``empty_max_counts``: droplets with at most so many counts are empty (used where raw_path is given).
+    simulated
+        Whether the study is a simulated one, which is carried along.
+
+    Returns
+    -------
+    Counts (int32, CSR) with obs_names ``{library_id}:{barcode}``; ``uns["livermet"]`` tells the reader, the checksums
+    of the files (``inputs``) and what a user should know about the reading (``notes``), both as JSON lists.
+
+    Raises
+    ------
+    ValueError, OSError
+        The files can't be read as what they should be.
+    """
+    source, raw_source = library_sources(row)
+    adata = _read_counts(source, row)
+    notes = [*adata.uns.pop("notes"), *foreign_symbols(adata.var[keys.SYMBOL])]
+    if raw_source is not None:
+        ambient = _ambient_counts(adata, raw_source, max_counts=ingest_config["empty_max_counts"], notes=notes)
+        if ambient is not None:
+            adata.var[keys.AMBIENT_COUNTS] = ambient
+    notes = [_without_folder(note, row) for note in notes]
+    _identify(adata, row)
+    adata.uns[keys.META] |= {
+        "reader": source.kind,
+        "inputs": json.dumps(checksums({"counts": source, "raw": raw_source})),
+        "notes": json.dumps(notes),
+        "feature_types": json.dumps(adata.uns.pop("feature_types")),
+        "simulated": simulated,
+    }
+    for note in notes:
+        logger.warning("%s: %s", row["library_id"], note)
+    logger.info("%s: read %d barcodes x %d genes (%s)", row["library_id"], adata.n_obs, adata.n_vars, source.kind)
+    return adata
+
+
+def ingest_library(
+    row: Mapping[str, Any], path: str | Path, *, ingest_config: Mapping[str, Any], simulated: bool
+) -> None:
+    """Read one library in a child process and write it; one that can't be read is written without cells.
+
+    Only ValueError and OSError in reading count as a failure of the data, and so does a crash of the reader. Anything
+    else is a fault of the program, or of the machine, and is raised.
+
+    Parameters
+    ----------
+    row, ingest_config, simulated
+        As for :func:`read_library`.
+    path
+        Of ``counts.h5ad``. The child writes it: the counts don't pass through this process.
+    """
+    with replacing(path) as temporary:
+        try:
+            run_guarded(
+                _write_library,
+                row,
+                temporary,
+                ingest_config=ingest_config,
+                simulated=simulated,
+                timeout_seconds=SECONDS + SECONDS_PER_MB * _megabytes(row),
+            )
+        except ReaderCrashed as error:
+            _without_cells(row, f"{row['path']}: {error}", simulated=simulated).write_h5ad(temporary)
+
+
+def _write_library(row: Mapping[str, Any], path: Path, *, ingest_config: Mapping[str, Any], simulated: bool) -> None:
+    try:
+        adata = read_library(row, ingest_config=ingest_config, simulated=simulated)
+    except (ValueError, OSError) as error:
+        adata = _without_cells(row, str(error), simulated=simulated)
+    adata.write_h5ad(path)
+
+
+def read_first(row: Mapping[str, Any], column: str) -> None:
+    """Read the beginning of a library's files, as a check of them that costs little.
+
+    Parameters
+    ----------
+    row
+        The library in the study tables.
+    column
+        "path" or "raw_path".
+
+    Raises
+    ------
+    ValueError, OSError
+        What is wrong with the file and the way out, in the words that :func:`read_library` has for it.
+    """
+    if column == "raw_path":
+        read_10x(find_raw(row["raw_path"]).matrix, first=FIRST_VALUES)
+    else:
+        _read_counts(find_source(row["path"], modality=row["modality"]), row, first=FIRST_VALUES)
+
+
+def _read_counts(source: Source, row: Mapping[str, Any], *, first: int | None = None) -> AnnData:
+    """Counts of a library, whatever its format."""
+    spatial = row["modality"] in keys.SPATIAL_MODALITIES
+    if source.kind == "visium":
+        adata = read_visium(source, pixel_um=_optional(row["pixel_um"]), first=first)
+    elif source.kind == "h5ad":
+        _refuse_personal(source.matrix)
+        adata = read_h5ad(source.matrix, spatial=spatial, pixel_um=_optional(row["pixel_um"]), first=first)
+    else:
+        adata = read_10x(source.matrix, first=first)
+    if 0 in adata.shape:
+        raise ValueError(f"{source.matrix}: holds {adata.n_obs} barcodes and {adata.n_vars} genes; nothing to read")
+    if not spatial:
+        check_filtered(adata.X, name=str(source.matrix))
+    return adata
+
+
+def _refuse_personal(path: Path) -> None:
+    """Refuse an h5ad file that holds identifiers of persons, although nothing of them would be carried."""
+    with damage_named(path):
+        problems = h5ad_problems(path)
+    if problems:
+        raise ValueError(
+            f"{path}: seems to hold identifiers of persons: {'; '.join(problems)}; remove them from the file"
+        )
+
+
+def _megabytes(row: Mapping[str, Any]) -> float:
+    try:
+        sources = [source for source in library_sources(row) if source is not None]
+    except (ValueError, OSError):  # there is next to nothing to read, then
+        return 0.0
+    return sum(file.stat().st_size for source in sources for file in source.files) / 1e6
+
+
+def _without_cells(row: Mapping[str, Any], message: str, *, simulated: bool) -> AnnData:
+    """A library that could not be read, with the reason."""
+    # One line, since it stands in tables; h5py and the system give messages of several.
+    reason = _without_folder(" ".join(message.split()), row)
+    if Path(row["path"]).name not in reason and (not row["raw_path"] or Path(row["raw_path"]).name not in reason):
+        reason = f"{Path(row['path']).name}: {reason}"
+    logger.error("%s: not read: %s", row["library_id"], reason)
+    adata = AnnData(
+        X=sparse.csr_matrix((0, 0), dtype=np.int32),
+        obs=pd.DataFrame(index=pd.Index([], dtype=str)),
+        var=pd.DataFrame(
+            columns=[keys.GENE_ID, keys.SYMBOL, keys.FEATURE_TYPE], index=pd.Index([], dtype=str), dtype=str
+        ),
+    )
+    if row["modality"] in keys.SPATIAL_MODALITIES:
+        adata.obsm[keys.SPATIAL] = np.zeros((0, 2))
+    _identify(adata, row)
+    adata.uns[keys.META] |= {"reader": "none", "inputs": "[]", "notes": "[]", "simulated": simulated, "reason": reason}
+    return adata
+
+
+def _without_folder(text: str, row: Mapping[str, Any]) -> str:
+    """A message without the place of the study on this machine, so that results are the same wherever it lies."""
+    for path in (row["path"], row["raw_path"]):
+        if path:
+            text = text.replace(f"{Path(path).parent}/", "")
+    return text
+
+
+def checksums(sources: Mapping[str, Source | None]) -> list[dict[str, Any]]:
+    """Role, name (relative to what the study table names), size in bytes and SHA-256 of each file, read as a stream."""
+    entries = []
+    for role, source in sources.items():
+        for file in source.files if source is not None else ():
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            name = file.relative_to(source.base).as_posix() if source.base.is_dir() else file.name
+            entries.append({"role": role, "name": name, "bytes": file.stat().st_size, "sha256": digest})
+    return entries
+
+
+def _identify(adata: AnnData, row: Mapping[str, Any]) -> None:
+    """Put the library's identity into obs, obs_names and ``uns["livermet"]``."""
+    library = row["library_id"]
+    adata.obs_names = pd.Index([f"{library}:{barcode}" for barcode in adata.obs_names], dtype=str)
+    for position, name in enumerate((keys.LIBRARY, keys.SAMPLE, keys.PATIENT)):
+        codes = np.zeros(adata.n_obs, dtype=np.int8)
+        categories = [row[name]] if adata.n_obs else []
+        adata.obs.insert(position, name, pd.Categorical.from_codes(codes, categories=categories))
+    adata.uns[keys.META] = {"library_id": library, "modality": row["modality"], "reason": ""}
+    if "spatial" in adata.uns:  # scanpy's plots look the image up by the library
+        adata.uns["spatial"] = {library: adata.uns["spatial"]}
+
+
+def _optional(value: Any) -> float | None:
+    """A number of the study tables, None where the field is empty."""
+    return None if value in ("", None) or pd.isna(value) else float(value)
+
+
+# ---------------------------------------------------------------------------------------------------- empty droplets
+
+
+def empty_droplets(raw: AnnData, filtered_barcodes: Iterable[str], *, max_counts: int) -> np.ndarray:
+    """Counts per gene over the empty droplets of a run.
+
+    Parameters
+    ----------
+    raw
+        All droplets (obs_names: barcodes).
+    filtered_barcodes
+        Barcodes that were called cells.
+    max_counts
+        A droplet with at most so many counts that is no cell is empty (100 is what EmptyDrops takes: Lun et al. 2019,
+        doi:10.1186/s13059-019-1662-y).
+
+    Returns
+    -------
+    int64 array over the genes of ``raw``; all zero where there is no empty droplet.
+    """
+    totals = np.asarray(raw.X.sum(axis=1)).ravel()
+    empty = (totals > 0) & (totals <= max_counts) & ~raw.obs_names.isin(list(filtered_barcodes))
+    logger.info("%d of %d raw droplets are empty (at most %d counts)", int(empty.sum()), raw.n_obs, max_counts)
+    return np.asarray(raw.X[empty].sum(axis=0, dtype=np.int64)).ravel()
+
+
+def _ambient_counts(adata: AnnData, source: Source, *, max_counts: int, notes: list[str]) -> np.ndarray | None:
+    """Ambient counts of a library's genes from its raw droplets; None, with a note, where no droplet is empty."""
+    raw = read_10x(source.matrix)
+    if not adata.obs_names.isin(raw.obs_names).any():
+        raise ValueError(
+            f"{source.base}: no cell barcode (such as {adata.obs_names[0]}) occurs among the raw droplets (such as "
+            f"{raw.obs_names[0] if raw.n_obs else 'none'}): another run; correct raw_path in libraries.tsv or leave it "
+            "empty"
+        )
+    mine, theirs = _gene_keys(adata, raw)
+    missing = mine[~mine.isin(theirs)]
+    if len(missing):
+        raise ValueError(
+            f"{source.base}: {len(missing)} genes of the filtered counts are missing, such as {missing[0]}: another "
+            "reference; correct raw_path in libraries.tsv or leave it empty"
+        )
+    counts = empty_droplets(raw, adata.obs_names, max_counts=max_counts)
+    if not counts.sum():
+        notes.append(f"{source.base}: no empty droplet (at most {max_counts} counts) among the raw ones")
+        return None
+    return counts[theirs.get_indexer(mine)]
+
+
+def _gene_keys(adata: AnnData, raw: AnnData) -> tuple[pd.Index, pd.Index]:
+    """Gene ids of both where complete and unique, else names: programs number duplicate symbols differently."""
+    ids = [pd.Index(part.var[keys.GENE_ID].astype(str)) for part in (adata, raw)]
+    if all(index.is_unique and (index != "").all() for index in ids):
+        return ids[0], ids[1]
+    return adata.var_names, raw.var_names
