@@ -183,6 +183,12 @@ def hole(folder: Path) -> None:
         data[5_000:6_024] = 0
 
 
+def unwritten_lines(text: str) -> str:
+    """The same in a text file, which the reader of scipy 1.17 dies of."""
+    start = text.index("\n", 20_000)
+    return text[:start] + "\0" * 512 + text[start + 512 :]
+
+
 def broken_pointers(folder: Path) -> None:
     """An index that goes beyond the genes, as flipped bytes leave it."""
     with h5py.File(folder / "raw/A.h5", "r+") as file:
@@ -303,6 +309,7 @@ CASES = [
     excludes("h5 that declares more", "A", declares_more, "raw/A.h5", "more than the file stores"),
     excludes("mtx cut", "B", truncates("raw/B/matrix.mtx.gz"), "matrix.mtx.gz", "copy it again"),
     excludes("mtx with flipped bytes", "B", flips("raw/B/matrix.mtx.gz", seed=3, skip=30), "matrix.mtx.gz"),
+    excludes("mtx with a hole", "B", part("matrix.mtx", unwritten_lines), "raw/B", "copy it again"),
     excludes("mtx is a web page", "B", writes("raw/B/matrix.mtx", HTML), "matrix.mtx", "web page"),
     excludes("barcodes of mtx empty", "B", writes("raw/B/barcodes.tsv", ""), "barcodes.tsv", "0 bytes"),
     excludes("features of mtx missing", "B", removes("raw/B/features.tsv.gz"), "features.tsv", "copy the whole folder"),
@@ -313,6 +320,7 @@ CASES = [
     excludes("positions are a web page", "C", writes(POSITIONS, HTML), "tissue_positions.csv", "web page"),
     excludes("raw droplets cut", "A", truncates("raw/A_raw.h5"), "raw_path", "raw/A_raw.h5", "truncated"),
     # --- another kind of file
+    excludes("h5 in an archive", "A", moved("raw/A.h5", "raw/A.h5.gz", "A"), "raw/A.h5.gz", "unpack it"),
     excludes(
         "molecule_info",
         "A",

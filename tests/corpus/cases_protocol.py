@@ -13,6 +13,8 @@ def case(name, damage, effect, *words):
 
 CASES = [
     case("V01 lesion of nobody", adds("lesions", "P9 L1 0 1 20 measured liver 0"), "stops", "V01", "P9"),
+    case("V01 two outcomes of one patient", adds("outcome", "P1 510 0 . . 900"), "stops", "V01", "already in row 2"),
+    case("V01 one scan twice", adds("lesions", "P1 L1 62 1 21 measured liver 0"), "stops", "V01", "P1 + L1 + 62"),
     case("V01 section of blood", cell("samples", "S4", "tissue", "blood_pbmc"), "stops", "V01", "section of blood"),
     case("V02 largest metastasis", cell("patients", "P1", "largest_met_mm", "40"), "warns", "V02", "30 mm", "day 0"),
     case("V03 late synchronous", cell("patients", "P1", "dx_primary_day", "-300"), "stops", "V03", "270 days"),

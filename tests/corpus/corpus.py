@@ -12,7 +12,7 @@ import anndata as ad
 from file_study import library
 from livermet.check import check_study
 from livermet.findings import COLUMNS
-from livermet.ingest import ingest_library
+from livermet.ingest import ingest_library, read_library
 from livermet.keys import CELL_MODALITIES
 from livermet.qc import qc_library
 from livermet.status import unlike_genes
@@ -89,25 +89,27 @@ def try_case(case: Case, folder: Path) -> Outcome:
 
 
 def _read_libraries(study: Study, case: Case) -> tuple[list[tuple[str, str]], list[str]]:
-    """Read all libraries as the workflow does: what is said of the case's own, and which are left out.
+    """Read all libraries, the case's own as the workflow does: what is said of it, and which are left out.
 
-    A library other than the case's that is read otherwise than it was written is an error.
+    Another library that is read otherwise than it was written is an error.
     """
     messages, left_out, genes = [], [], {}
     for name in study.libraries("cohort", "all"):
         row, qc = study.row(name), study.library_config("qc", name)
-        path = Path(study.config["results"]) / "libraries" / name / "counts.h5ad"
-        ingest_library(row, path, ingest_config={"empty_max_counts": qc["empty_max_counts"]}, simulated=False)
-        counts = ad.read_h5ad(path)
+        ingest = {"empty_max_counts": qc["empty_max_counts"]}
         if case.library in ("", name):
+            path = Path(study.config["results"]) / "libraries" / name / "counts.h5ad"
+            ingest_library(row, path, ingest_config=ingest, simulated=False)
+            counts = ad.read_h5ad(path)
             _, _, status = qc_library(counts, config=qc, row=row, seed=1)
             messages += [("note", f"{name}: {note}") for note in status["notes"]]
             if status["status"] == "excluded":
                 messages.append(("exclusion", f"{name}: {status['reason']}"))
                 left_out.append(name)
-        if name != case.library and (
-            counts.shape != library(name).counts.shape or (library(name).counts != counts.X).nnz
-        ):
+        else:
+            counts = read_library(row, ingest_config=ingest)
+        written = library(name).counts
+        if name != case.library and (counts.shape != written.shape or (written != counts.X).nnz):
             messages.append(("error", f"{name}: read otherwise than it was written"))
         if name not in left_out and row["modality"] in CELL_MODALITIES:
             genes[name] = counts.var_names

@@ -20,17 +20,26 @@ QC = DEFAULTS["qc"] | {"min_counts_spot": 5}
 
 @pytest.fixture
 def rows(tmp_path, home):
-    """A library of cells, a section, and a library whose file is a web page."""
+    """A library of cells, a section, one whose file is a web page, and one that scipy 1.17 crashes at."""
     sys.path.insert(0, str(home / "tests" / "unit"))
     from test_qc import make_library
-    from test_readers import write_h5, write_visium
+    from test_readers import write_h5, write_mtx, write_visium
 
     adata, _ = make_library(0, n_cells=120)
     barcodes = [name.removeprefix("L1:") for name in adata.obs_names]
     write_h5(tmp_path / "cells" / "filtered_feature_bc_matrix.h5", adata.X, barcodes, list(adata.var_names))
     write_visium(tmp_path / "section")
     (tmp_path / "broken.h5").write_bytes(b"<html>please log in</html>")
-    places = {"CELLS": ("scrna", "cells"), "SECTION": ("visium", "section"), "BROKEN": ("scrna", "broken.h5")}
+    matrix = write_mtx(tmp_path / "crash", adata.X, barcodes, list(adata.var_names), zipped=False) / "matrix.mtx"
+    content = matrix.read_bytes()
+    start = content.index(b"\n", len(content) // 2)
+    matrix.write_bytes(content[:start] + bytes(512) + content[start + 512 :])
+    places = {
+        "CELLS": ("scrna", "cells"),
+        "SECTION": ("visium", "section"),
+        "BROKEN": ("scrna", "broken.h5"),
+        "CRASH": ("scrna", "crash"),
+    }
     return [
         {
             "library_id": library,
@@ -111,7 +120,8 @@ def test_libraries_go_from_raw_files_to_status_and_figures(home, tmp_path, rows)
 
     assert "read 120 barcodes" in logs["CELLS"] and "web page" in logs["BROKEN"]
     status = read_table(table).set_index("library_id")
-    assert status["status"].to_dict() == {"CELLS": "ok", "SECTION": "ok", "BROKEN": "excluded"}
+    assert status["status"].to_dict() == {"CELLS": "ok", "SECTION": "ok", "BROKEN": "excluded", "CRASH": "excluded"}
+    assert status.loc["CRASH", "reason"].startswith("crash") and "copy it again" in status.loc["CRASH", "reason"]
     assert status.loc["BROKEN", "reason"].startswith("broken.h5: is a web page") and status.loc["BROKEN", "n_in"] == 0
     assert status.loc["SECTION", ["n_in", "n_out"]].tolist() == [34, 34]
 

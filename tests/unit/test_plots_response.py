@@ -16,8 +16,9 @@ def figures(n_alt, *, declared=DECLARED):
     y = np.r_[np.ones(n_alt), np.zeros(20 - n_alt)]
     features = feature_rows(rng.normal(size=(20, 20)), family="zone")
     config = {**CONFIG, "confirmatory": declared, "n_permutations": 199}
-    labels, patients = labels_table(y), patients_table(["C1"] * 20)
-    table = response.associate(features, labels, patients, config=config, goes_with=["T0_pre"], scope="cohort", seed=0)
+    labels, patients = labels_table(y), patients_table([f"C{i % 2}" for i in range(20)])
+    options = {"config": config, "goes_with": ["T0_pre"], "scope": "cohort", "seed": 0, "deviating": ["P03", "P18"]}
+    table = response.associate(features, labels, patients, **options)
     values = response.tested_values(features, config=config)
     centre = patients.set_index("patient_id")["centre"]
     numbers = response.read_label(labels, "disease_control").numbers

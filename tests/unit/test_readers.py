@@ -442,12 +442,24 @@ def test_a_check_reads_the_beginning_and_says_what_reading_says(tmp_path, monkey
             read_library(row, ingest_config=CONFIG)
 
 
+def test_a_check_reads_so_many_barcodes_of_raw_droplets_and_no_more(tmp_path, monkeypatch):
+    for module in ("readers", "rawh5"):
+        monkeypatch.setattr(f"livermet.{module}.FIRST_ROWS", 5)
+    counts, barcodes, symbols = make_counts()
+    write_h5(tmp_path / "a.h5", counts, barcodes, symbols)
+    write_mtx(tmp_path / "mtx", counts, barcodes, symbols, zipped=True)
+    for path in (tmp_path / "a.h5", tmp_path / "mtx"):
+        adata = read_10x(path, first=10_000)
+        assert adata.obs_names.tolist() == barcodes[:5] and (counts[:5] != adata.X).nnz == 0
+        read_first(make_row("nowhere", raw_path=str(path)), "raw_path")
+
+
 def test_pages_that_were_never_written_are_found(tmp_path):
     counts, barcodes, symbols = make_counts(n_cells=200, n_genes=60)
     counts.data[1000:1100] = 0
     assert read_10x(write_h5(tmp_path / "zeros.h5", counts, barcodes, symbols)).X.nnz == counts.nnz - 100
     counts.data[1000:1600] = 0
-    with pytest.raises(ValueError, match=r"512 values in a row are zero.*copy it again"):
+    with pytest.raises(ValueError, match=r"512 stored values in a row are zero.*copy it again"):
         read_10x(write_h5(tmp_path / "hole.h5", counts, barcodes, symbols))
 
 
@@ -690,6 +702,8 @@ def test_counts_of_an_h5ad_are_found_wherever_they_lie(tmp_path):
         adata = read_h5ad(tmp_path / f"{name}.h5ad", spatial=False, pixel_um=None)
         assert (counts != adata.X).nnz == 0 and adata.X.dtype == np.int32 and adata.X.format == "csr", name
         assert adata.obs.columns.empty and adata.obs_names.tolist() == barcodes
+        taken = [note for note in adata.uns["notes"] if "counts taken from" in note]
+        assert len(taken) == (name in ("layer", "raw"))
     write_object(tmp_path / "log.h5ad", X=logged(counts), layers={"counts": logged(counts)})
     with pytest.raises(ValueError, match="no whole numbers in X, layers/counts"):
         read_h5ad(tmp_path / "log.h5ad", spatial=False, pixel_um=None)
@@ -885,6 +899,9 @@ def test_sections_that_lack_something_say_what(tmp_path):
         read_visium(folder, pixel_um=None)
     file.unlink()
     with pytest.raises(ValueError, match=r"looked for tissue_positions\.parquet"):
+        read_visium(folder, pixel_um=None)
+    table.drop(columns="array_col").to_parquet(file.with_suffix(".parquet"))
+    with pytest.raises(ValueError, match=r"tissue_positions\.parquet: columns array_col missing"):
         read_visium(folder, pixel_um=None)
 
 

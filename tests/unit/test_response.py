@@ -425,7 +425,9 @@ def test_verdict_speaks_of_confirmatory_findings_only(cohort):
     assert "associated with" in text
     assert f"{y.sum()} of 64 patients with disease_control, {64 - y.sum()} without" in text
     assert "80 % power" in text
-    assert "look 1 of 1" in text
+    assert "look 1 of 1" in text and "per protocol" not in text
+    options = {"confirmatory": declared("f01", "f05", "f00"), "n_permutations": 1999, "deviating": ["P00", "P01"]}
+    assert "f01, per protocol, without 2 patients: effect" in statement(features, y, centre, **options)[1]
     result, text = statement(features, y, centre, n_permutations=1999)
     assert result["status"] == "not_tested"
     assert "f01" not in text

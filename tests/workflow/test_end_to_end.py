@@ -189,11 +189,15 @@ def test_errors_in_the_tables_stop_everything_whatever_was_checked_before(study,
     patients = (folder / "patients.tsv").read_text().splitlines()
     patients[1] = patients[1].replace("\t", "\t ", 1).replace(patients[1].split("\t")[1], "", 1)
     (folder / "patients.tsv").write_text("\n".join(patients) + "\n")
-    workspace = Workspace(tmp_path / "work", home, {"study": str(folder), "results": "results"})
+    config = {"study": str(folder), "results": "results", "roots": [str(study / "study")]}
+    workspace = Workspace(tmp_path / "work", home, config)
     for _ in range(2):
         run = workspace.snakemake(check=False)
         assert run.returncode != 0
         assert "patients.tsv" in run.stdout and "centre" in run.stdout
+        findings = read_table(workspace.results("study", "findings.tsv"))
+        assert findings["severity"].tolist().count("error") == 1
+        workspace.results("study", "findings.tsv").unlink()
         command = [sys.executable, "-m", "livermet", "check", "--config", "config.yaml"]
         assert subprocess.run(command, cwd=workspace.folder, check=False).returncode == 1
 

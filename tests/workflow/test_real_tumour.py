@@ -40,7 +40,7 @@ def finished(real_data, home, tmp_path_factory):
     }
     for name, text in tables.items():
         (study / f"{name}.tsv").write_text(text)
-    config = {"study": str(study), "results": "results", "response": {"tissues": ["primary"]}}
+    config = {"study": str(study), "results": "results", "roots": [str(source)], "response": {"tissues": ["primary"]}}
     workspace = Workspace(folder / "work", home, config)
     workspace.snakemake()
     return workspace

@@ -111,7 +111,10 @@ def checked_csr(
             f"{name}: damaged: the index arrays do not describe a matrix of {shape[0]} x {shape[1]}; copy it again"
         )
     if _has_hole(data):
-        raise ValueError(f"{name}: {_HOLE} values in a row are zero, as where a copy was broken off; copy it again")
+        raise ValueError(
+            f"{name}: {_HOLE} stored values in a row are zero, as where a copy was broken off; copy it again, or write "
+            "it without stored zeros"
+        )
     index_type = np.int32 if len(data) < np.iinfo(np.int32).max else np.int64
     matrix = sparse.csr_matrix((data, indices.astype(index_type), indptr.astype(index_type)), shape=shape)
     matrix.sum_duplicates()

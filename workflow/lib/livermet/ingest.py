@@ -34,7 +34,7 @@ FIRST_VALUES = 250_000
 # Processor time of reading is below 0.2 s per megabyte (a gzipped mtx folder with its checksums). Ten times as much,
 # and two minutes beside, mean that the reader goes round in circles, as HDF5 may do in damaged texts.
 SECONDS, SECONDS_PER_MB = 120, 2.0
-CHECK_SECONDS = 30
+CHECK_SECONDS = 60
 
 
 def read_library(row: Mapping[str, Any], *, ingest_config: Mapping[str, Any], simulated: bool = False) -> AnnData:

@@ -6,6 +6,7 @@ what is stored before memory is asked for, and whoever reads a whole library doe
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ import numpy as np
 from scipy import sparse
 
 from livermet.counts import checked_csr, refuse_unprintable, whole_numbers
+
+logger = logging.getLogger(__name__)
 
 DAMAGED = "compare its size and checksum with the original and copy it again"
 
@@ -46,6 +49,7 @@ def damage_named(path: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if str(error).startswith(str(path)):
             raise
+        logger.info("%s: damaged?", path.name, exc_info=True)
         raise ValueError(f"{path}: is truncated or damaged ({error}); {DAMAGED}") from error
 
 

@@ -179,13 +179,15 @@ def read_10x_mtx(folder: str | Path, *, first: int | None = None) -> AnnData:
     """
     folder = Path(folder)
     files = matrix_files(folder)
-    table, barcodes = _tsv(files[1]), _tsv(files[2])[0].to_numpy(dtype=str)
+    table = _tsv(files[1])
+    barcodes = _tsv(files[2], first=None if first is None else FIRST_ROWS)[0].to_numpy(dtype=str)
+    n_barcodes = len(barcodes) if first is None or len(barcodes) < FIRST_ROWS else _n_lines(files[2])
     columns = [table[i].to_numpy(dtype=str) if i in table else None for i in range(3)]
     features = feature_table(
         ids=columns[0], symbols=columns[0] if columns[1] is None else columns[1], types=columns[2], name=str(files[1])
     )
     check_barcodes(barcodes, name=str(files[2]))
-    matrix = _mtx_counts(files[0], shape=(len(features), len(barcodes)), first=first)
+    matrix = _mtx_counts(files[0], shape=(len(features), n_barcodes), first=first)[: len(barcodes)]
     return gene_expression(matrix, barcodes[: matrix.shape[0]], features, name=str(folder))
 
 
@@ -237,10 +239,17 @@ def _ends_with_newline(path: Path) -> bool:
         return stream.read() == b"\n"
 
 
-def _tsv(path: Path) -> pd.DataFrame:
+def _n_lines(path: Path) -> int:
+    with _unzipped(path) as stream:
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
+
+
+def _tsv(path: Path, *, first: int | None = None) -> pd.DataFrame:
     refuse_web_page(path)
     with _unzipped(path) as stream:
-        table = pd.read_csv(stream, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
+        table = pd.read_csv(
+            stream, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, nrows=first
+        )
     for name in table:
         refuse_unprintable(table[name].to_numpy(dtype=str), name=str(path))
     return table
@@ -316,7 +325,7 @@ def read_h5ad(path: str | Path, *, spatial: bool, pixel_um: float | None, first:
 def _yes(values: np.ndarray, *, name: str) -> np.ndarray:
     """Flags from their text in whatever type they were stored."""
     known = {"0": False, "0.0": False, "False": False, "1": True, "1.0": True, "True": True}
-    unknown = sorted(set(values) - set(known))
+    unknown = sorted(set(values.tolist()) - set(known))
     if unknown:
         raise ValueError(f"{name} holds {unknown[0]!r}; 0 and 1 are needed")
     return np.array([known[value] for value in values], dtype=bool)

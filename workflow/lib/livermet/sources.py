@@ -24,6 +24,7 @@ SCALE_FILE = "scalefactors_json.json"
 IMAGE_FILE = "tissue_lowres_image.png"
 
 _RAW_NAMES = ("raw_feature_bc_matrix", "raw_gene_bc_matrices", "raw_gene_bc_matrices_h5")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -162,6 +163,8 @@ def _file_source(path: Path, *, modality: str) -> Source:
             f"{path}: a Visium section needs its positions too; name the Space Ranger folder that holds this file and "
             "spatial/, or an h5ad file"
         )
+    if path.suffix in _COMPRESSED:
+        raise ValueError(f"{path}: is compressed, or an archive; unpack it and name what comes out of it")
     if path.suffix not in {".h5", ".hdf5"}:
         raise ValueError(f"{path}: neither .h5, .h5ad nor a folder. {SUPPORTED}")
     _check_hdf5(path)

@@ -68,6 +68,7 @@ def verdict(
     sentences = [_asked(label, config, len(primary[primary["role"] == "confirmatory"])), _patients(label, labels)]
     sentences += _tested_patients(tested, label)
     sentences += [_finding(row, label) for row in found.to_dict(orient="records")]
+    sentences += _per_protocol(associations, found)
     if not_found := len(confirmatory) - len(found):
         sentences.append(
             f"{not_found} of {len(confirmatory)} tested confirmatory features: Holm-adjusted p above {alpha:.3g}."
@@ -153,6 +154,18 @@ def _finding(row: Mapping[str, Any], label: Label) -> str:
         f"with {what} {row['effect']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}), Holm-adjusted p "
         f"{row['q']:.2g}, n = {row['n']}.{badge}"
     )
+
+
+def _per_protocol(associations: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+    """What is left of each finding without the patients who deviate from the protocol."""
+    names = [*FAMILY, "feature"]
+    rows = associations[associations["adjusted_for"].fillna("").str.contains("per protocol")]
+    rows = rows.merge(found[names], on=names)
+    return [
+        f"{row['feature']}, {row['adjusted_for'].split('; ')[-1]}: effect {row['effect']:.2f} (95 % interval "
+        f"{row['ci_low']:.2f} to {row['ci_high']:.2f}), p {row['p']:.2g} (sensitivity), n = {row['n']}."
+        for row in rows.to_dict(orient="records")
+    ]
 
 
 def _limits(confirmatory: pd.DataFrame, tested: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from PIL import Image
 
 from livermet import keys
@@ -53,7 +54,7 @@ def read_positions(path: Path) -> pd.DataFrame:
         missing = [name for name in _COLUMNS if name not in table]
         numbers = table[[name for name in _COLUMNS[1:] if name not in missing]].apply(pd.to_numeric, errors="coerce")
         names = table["barcode"].astype("string") if "barcode" not in missing else None
-    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's and pandas' errors are kinds of these
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, pa.ArrowException) as error:
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: can't be read ({error}); copy it again from the Space Ranger output") from error
@@ -81,7 +82,7 @@ def read_positions(path: Path) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
-        return pd.read_parquet(path, columns=list(_COLUMNS))
+        return pd.read_parquet(path)
     refuse_web_page(path)
     text = path.read_text(encoding="utf-8-sig")
     if not text.endswith("\n"):

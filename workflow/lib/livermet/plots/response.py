@@ -39,7 +39,8 @@ def plot_associations(associations: pd.DataFrame, *, alpha: float, fdr: float) -
             width=11,
             height=1.2 + 0.16 * len(refused),
         )
-    unadjusted = associations[associations["analysis"] == "sensitivity"].set_index([*FAMILY, "feature"])["effect"]
+    without = (associations["analysis"] == "sensitivity") & (associations["adjusted_for"].fillna("") == "")
+    unadjusted = associations[without].set_index([*FAMILY, "feature"])["effect"]
     panels = [(name, _smallest_p(rows), len(rows)) for name, rows in tested.groupby(FAMILY, sort=True)]
     rows_of_panels = [panels[start : start + COLUMNS] for start in range(0, len(panels), COLUMNS)]
     heights = [0.9 + 0.21 * max(len(rows) for _, rows, _ in line) for line in rows_of_panels]
