@@ -48,8 +48,19 @@ CASES = [
     case(
         "V06 re-evaluation before treatment", cell("samples", "S1", "timepoint", "T1_reeval"), "stops", "V06", "day 5"
     ),
+    case(
+        "V06 resection long before surgery", cell("samples", "S4", "day", "100"), "stops", "V06", "T3_resection", "150"
+    ),
+    case("V06 T0 after surgery", cell("samples", "S1", "day", "170"), "stops", "V06", "T0_pre", "day 150"),
+    case("V06 relapse tissue before surgery", cell("samples", "S4", "timepoint", "T5_relapse"), "stops", "V06", "T5"),
+    case(
+        "V06 treated at enrolment", cell("treatment", "P2", "start_day", "-60"), "deviates", "V06", "before enrolment"
+    ),
     case("V06 no day of closing", cell("outcome", "P1", "cutoff_day", ""), "warns", "V06", "cutoff_day", "is empty"),
     case("V07 too little chemotherapy", cell("treatment", "P1", "stop_day", "60"), "deviates", "V07", "55 days", "112"),
+    case(
+        "V07 none at all", edits("treatment", "P1\tmFOLFIRINOX\t5\t135", "P3\tGnP\t1\t6"), "deviates", "V07", "0 days"
+    ),
     case("V08 late T0", cell("samples", "S1", "day", "20"), "deviates", "V08", "15 days", "counts as T1_reeval"),
     case("V08 T0 without day", cell("samples", "S1", "day", ""), "warns", "V08", "can't be checked"),
     case("V08 resection of nobody", cell("local_treatment", "P1", "patient_id", "P3"), "warns", "V08", "resection"),
@@ -74,6 +85,12 @@ CASES = [
     case("V14 measured without size", edits("lesions", "L2\t62\t1\t12", "L2\t62\t1\t"), "stops", "V14", "measured"),
     case("V14 no scan", edits("scans", "P3\t64", "P3\t90"), "warns", "V14", "no scan"),
     case("V15 reported otherwise", cell("response", "P1\t62", "recist", "SD"), "warns", "V15", "SD", "PR"),
+    case(
+        "V19 all withdrawn",
+        both(*(cell("patients", f"P{i}", "consent_omics", "withdrawn") for i in (1, 2, 3))),
+        "stops",
+        *("V19", "no library is left"),
+    ),
     case("V19 withdrawn", cell("patients", "P2", "consent_omics", "withdrawn"), "warns", "V19", "removed"),
     case("V20 no unit of positions", both(cell("libraries", "L4", "modality", "visium")), "stops", "V20", "pixel_um"),
     case("V20 pixel size", cell("libraries", "L3", "pixel_um", "3"), "stops", "V20", "0.1 to 2"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 import cases_blood
 import cases_files
 import cases_privacy
-import pytest
-from file_study import write_file_study
-
 import cases_protocol
 import cases_tables
 from corpus import EFFECTS, try_case
+from file_study import write_file_study
 from study_files import write_study
 from trial_study import write_trial_study
 

@@ -271,7 +271,7 @@ def test_blood_baseline_is_the_last_usable_value_before_treatment():
         ("B", -3, "cea", 2.0, "ng/mL", "<"),
         ("B", -3, "crp", 12.0, "mg/L", ""),
         ("B", -3, "il6", 3.0, "pg/mL", ""),
-        courses=[("A", "x", 7), ("A", "x", 60), ("B", "x", -400)],
+        courses=[("A", "x", 7), ("A", "x", 60)],
     )
     assert at(table, "A", "T0_pre") == {"ca199": 9}  # log2 of 512, two days before the start
     assert at(table, "B", "T0_pre") == {"ca199": 6, "crp": 12, "il6": 3}  # no course of the study: days from enrolment

@@ -49,21 +49,21 @@ def test_json_refuses_nan(tmp_path):
     assert not (tmp_path / "b.json").exists()
 
 
-def test_a_library_is_forgotten_in_every_scope_and_no_other(tmp_path):
-    names = [
-        *(
-            "libraries/{}/qc.tsv",
-            "cohort/sections/{}/zones.h5ad",
-            "B01/pages/{}.html",
-            "cohort/figures/sections/{}.png",
-        ),
-        *("logs/qc_library/{}.log", "logs/library_page/cohort/{}.log", "benchmarks/qc_library/{}.tsv"),
-    ]
-    for library in ("L1", "L10"):
-        for name in names:
-            path = tmp_path / name.format(library)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(library)
-    assert forget_library(tmp_path, "L1") == len(names) and forget_library(tmp_path, "L1") == 0
-    left = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(left) == len(names) and all(path.read_text() == "L10" for path in left)
+def test_a_library_is_forgotten_with_every_scope_that_holds_it(tmp_path):
+    for name in (
+        "libraries/L1/qc.tsv",
+        "libraries/L10/qc.tsv",
+        "B01/cells.h5ad",
+        "cohort/cells.h5ad",
+        "B02/cells.h5ad",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    for scope, libraries in {"cohort": "L1\tok\nL10\tok\n", "B01": "L1\tok\n", "B02": "L10\tok\n"}.items():
+        (tmp_path / scope / "status.tsv").write_text(f"library_id\tstatus\n{libraries}")
+    (tmp_path / "logs/qc_library").mkdir(parents=True)
+    (tmp_path / "logs/qc_library/L1.log").touch()
+    (tmp_path / "logs/qc_library/L10.log").touch()
+    assert forget_library(tmp_path, "L1") == 4 and forget_library(tmp_path, "L1") == 0
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["B02/cells.h5ad", "B02/status.tsv", "libraries/L10/qc.tsv", "logs/qc_library/L10.log"]

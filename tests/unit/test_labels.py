@@ -43,7 +43,7 @@ def measured(*given):
             "lesion_id": f"L{i}",
             "day": day,
             "target": 1,
-            "diameter_mm": float(mm),
+            "diameter_mm": mm if mm is None else float(mm),
             "status": "measured",
             "organ": "liver",
             "node": 0,
@@ -68,13 +68,13 @@ def measured(*given):
         ([(None, "PR")], ["1", "1", "1"]),
         ([(None, "SD")], ["2", "1", "0"]),
         ([(None, "PD")], ["3", "0", "0"]),
-        ([(None, "SD"), (60, "PR")], ["2", "1", "0"]),  # what was reported as best comes first
+        ([(None, "SD"), (60, "PR")], ["1", "1", "1"]),  # a summary does not say when
         ([(60, "SD"), (120, "PR"), (180, "SD")], ["1", "1", "1"]),
         ([(120, "PR"), (60, "SD")], ["1", "1", "1"]),  # order of the rows does not matter
         ([(60, "SD"), (120, "PD")], ["2", "1", "0"]),
         ([(60, "PD"), (120, "PR")], ["3", "0", "0"]),  # nothing counts after progression
         ([(30, "PR"), (60, "PD")], ["1", "0", "1"]),  # a response that was gone at the re-evaluation
-        ([(60, "NE"), (120, "SD")], ["2", "1", "0"]),
+        ([(60, "NE"), (80, "SD")], ["2", "1", "0"]),
     ],
 )
 def test_reported_response(given, values):
@@ -126,7 +126,7 @@ def test_a_change_of_regimen_ends_the_best_response():
 def test_treatment_of_earlier_disease_ends_nothing():
     earlier = {
         "local_treatment": operations((-300, "pancreatectomy")),
-        "treatment": courses(("gemcitabine", -400), ("GnP", 5)),
+        "treatment": [*courses(("GnP", 5)), {**courses(("gemcitabine", -400))[0], "stop_day": -100}],
     }
     assert one(response=evaluations((60, "PR")), **earlier).loc["recist_best", "value"] == "1"
 
@@ -137,7 +137,7 @@ def test_baselines_are_no_evaluation_and_stable_disease_has_to_last():
     assert "no evaluation after the start" in baselines.loc["recist_best", "reason"]
     early = one(response=evaluations((51, "SD")), treatment=treatment)
     assert "stable only before day 42" in early.loc["recist_best", "reason"]
-    assert "from day 49" in early.loc["disease_control", "reason"]
+    assert "from day 59" in early.loc["disease_control", "reason"]
     assert one(response=evaluations((52, "SD")), treatment=treatment).loc["recist_best", "value"] == "2"
     gate = one(response=evaluations((20, "SD"), (70, "PD")), treatment=treatment)
     assert gate.loc["disease_control", "value"] == "0" and gate.loc["recist_best", "value"] == "3"
@@ -257,10 +257,67 @@ def test_times_to_event():
     assert labels.loc[["pfs", "os", "rfs", "os_surgery"], "value"].tolist() == ["300", "500", "150", "350"]
     assert labels.loc[["pfs", "os", "rfs", "os_surgery"], "event"].tolist() == ["1", "1", "1", "1"]
     assert labels.loc["early_relapse6", "value"] == "1" and labels.loc["resected", "value"] == "1"
-    alive = one(outcome=outcome(last_followup_day=500, death=0))
-    assert alive.loc[["pfs", "os"], "event"].tolist() == ["0", "0"] and alive.loc["resected", "value"] == "0"
+    others = {"patient_id": "P2", "last_followup_day": 90, "death": 0, "progression_day": 60}
+    known = [*outcome(last_followup_day=500, death=0), others]
+    alive = one(outcome=known, local_treatment=operations((-90, "pancreatectomy")))
+    assert alive.loc[["pfs", "os"], ["value", "event"]].values.tolist() == [["500", "0"], ["500", "0"]]
+    assert alive.loc["resected", "value"] == "0"
     assert "no local treatment" in alive.loc["rfs", "reason"]
     assert "no row in outcome.tsv" in one().loc["os", "reason"]
+    assert "no local_treatment.tsv" in one(outcome=outcome(last_followup_day=500)).loc["resected", "reason"]
+    assert "no last_followup_day or death" in one(outcome=outcome(last_followup_day=500)).loc["os", "reason"]
+
+
+def test_to_be_alive_is_not_to_be_free_of_progression():
+    surgery = operations((150, "combined"))
+    nothing = one(outcome=outcome(last_followup_day=900, death=0), local_treatment=surgery)
+    assert nothing.loc["os", "value"] == "900"
+    assert (nothing.loc[["pfs", "rfs", "early_relapse6"], "value"] == "").all()
+    scanned = measured((0, 30, 20), (63, 28, 20), (120, 28, 20))
+    followed = one(outcome=outcome(last_followup_day=900, death=0), treatment=courses(("GnP", 0)), **scanned)
+    assert followed.loc["pfs", ["value", "event"]].tolist() == ["120", "0"]
+
+
+def test_a_relapse_after_surgery_counts_whatever_came_before_it():
+    given = measured((0, 30, 20), (63, 28, 20))
+    given["scans"].append({"patient_id": "P1", "day": 250, "new_lesion": 1, "modality": "CT"})
+    labels = one(
+        outcome=outcome(last_followup_day=900, death=0, progression_day=100),
+        local_treatment=operations((150, "combined")),
+        treatment=courses(("GnP", 0)),
+        **given,
+    )
+    assert labels.loc["pfs", "value"] == "100" and labels.loc["rfs", ["value", "event"]].tolist() == ["100", "1"]
+    assert labels.loc["early_relapse6", "value"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([(None, "SD"), (63, "NE")], "day 63 is not evaluable"),
+        ([(63, "NE"), (400, "SD")], "day 63 is not evaluable"),
+    ],
+)
+def test_not_evaluable_at_the_re_evaluation_is_no_disease_control(given, words):
+    gate = one(response=evaluations(*given)).loc["disease_control"]
+    assert gate["value"] == "" and words in gate["reason"]
+
+
+def test_measurements_that_are_not_evaluable_are_not_filled_in_from_reports():
+    given = measured((0, 30, 20), (63, None, 20))
+    given["lesions"][2] |= {"diameter_mm": None, "status": "not_evaluable"}
+    labels = one(response=evaluations((63, "PR")), treatment=courses(("GnP", 0)), **given)
+    assert labels.loc["recist_best", "value"] == "" and labels.loc["disease_control", "value"] == ""
+
+
+def test_a_summary_that_came_after_surgery_makes_no_responder():
+    given = measured((0, 40), (200, 0))
+    cut = {"local_treatment": operations((150, "liver_resection")), "treatment": courses(("GnP", 0))}
+    derived = derive(response=evaluations((None, "CR")), **cut, **given)
+    assert derived.labels.set_index("label").loc["recist_best", "value"] == ""
+    dated = derive(response=evaluations((None, "CR"), (63, "SD")), **cut)
+    assert dated.labels.set_index("label").loc["recist_best", "value"] == "2"
+    assert [f.rule for f in dated.findings] == ["V15"]
 
 
 def test_progression_by_measurements_where_none_is_reported():
@@ -275,9 +332,9 @@ def test_progression_by_measurements_where_none_is_reported():
 @pytest.mark.parametrize(
     ("fields", "value"),
     [
-        ({"last_followup_day": 333, "death": 0}, "0"),
-        ({"last_followup_day": 300, "death": 0}, ""),
-        ({"last_followup_day": 300, "death": 1}, ""),
+        ({"last_followup_day": 333, "death": 0, "progression_day": 90}, "0"),
+        ({"last_followup_day": 300, "death": 0, "progression_day": 90}, ""),
+        ({"last_followup_day": 300, "death": 1, "progression_day": 90}, ""),
         ({"last_followup_day": 400, "death": 0, "relapse_day": 334}, "0"),
         ({"last_followup_day": 400, "death": 0, "relapse_day": 333}, "1"),
     ],

@@ -79,11 +79,14 @@ def test_one_finding_per_patient_for_many_values_without_bilirubin(folder):
 
 
 def test_earlier_disease_is_no_course_of_the_study():
-    treatment = [{"regimen": "GnP", "start_day": -400}, {"regimen": "FOLFIRINOX", "start_day": 5}]
+    earlier, first = {"regimen": "GnP", "start_day": -400, "stop_day": -200}, {"regimen": "Gemcitabine", "start_day": 5}
+    together = [{"regimen": "nab-paclitaxel", "start_day": 5}, {"regimen": "gemcitabine ", "start_day": 40}]
+    treatment = [earlier, first, *together]
     local = [{"day": -300, "type": "pancreatectomy"}, {"day": 150, "type": "combined"}]
     course = patient_course(treatment, local)
     assert course.start == 5 and course.end == (150, "local treatment") and course.surgery["day"] == 150
-    changed = patient_course([*treatment, {"regimen": "GnP", "start_day": 100}], local)
+    assert patient_course([earlier | {"stop_day": None}], []).start == -400  # it goes on
+    changed = patient_course([*treatment, {"regimen": "FOLFIRINOX", "start_day": 100}], local)
     assert changed.end == (100, "change of regimen")
     assert patient_course([], []).start is None and patient_course([], []).end is None
     opened = patient_course(treatment, [{"day": 150, "type": "exploratory_only"}])
@@ -100,3 +103,23 @@ def test_simulated_patients_follow_the_rules(tmp_path, seed):
         assert tables[name].findings == ()
     findings = protocol_findings(tables, load_yaml(PROJECT / "config/trials/scanpan1.yaml"))
     assert [f for f in findings if f.severity == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("organ", "deviates"),
+    [
+        *((name, 0) for name in ("left liver lobe", "LIVER_S4", "Lever", "head of pancreas", "segment 4", "")),
+        *((name, 1) for name in ("lung, left", "Peritoneum")),
+    ],
+)
+def test_disease_beyond_the_liver_is_told_by_the_organ(folder, organ, deviates):
+    cell("lesions", "P1\tL2\t0", "organ", organ)(folder)
+    found = [f.rule for f in load(folder).findings if f.severity == "deviation"]
+    assert found == ["V04"] * deviates
+
+
+def test_old_lesions_and_staging_laparoscopy_are_no_finding(folder):
+    adds("lesions", "P1 L9 -400 0 30 measured lung 0")(folder)
+    adds("scans", "P1 -400 CT 0 .")(folder)
+    adds("local_treatment", "P1 3 exploratory_only . .")(folder)
+    assert load(folder).findings == ()

@@ -230,3 +230,11 @@ def test_a_cell_is_a_number_or_a_problem(text, kind, decimal):
     assert (problem is None) == (value is not None or not text)
     if value is not None:
         assert text.lstrip("+-")[0] in "0123456789.,"
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"), [("<5", "<"), ("≤ 5", "<"), ("<=5", "<"), (">5", ">"), ("≥5", ">"), ("≤=5", "<")]
+)
+def test_a_sign_before_a_blood_value_goes_into_its_column(tmp_path, text, sign):
+    table = read(tmp_path, f"patient_id\tday\tanalyte\tvalue\tunit\tcensor\nP1\t0\tcrp\t{text}\tmg/L\t\n", name="blood")
+    assert table.findings == () and (table.rows[0]["value"], table.rows[0]["censor"]) == (5.0, sign)

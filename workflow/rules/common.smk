@@ -31,7 +31,7 @@ def forget_withdrawn():
     """Remove what was computed for libraries of patients who withdrew consent, or gave none to omics."""
     for library in STUDY.data.withdrawn:
         if forget_library(config["results"], library):
-            print("livermet: results of a library without consent were removed", file=sys.stderr)
+            print("livermet: results that hold a library without consent were removed", file=sys.stderr)
 
 
 def keep_findings():

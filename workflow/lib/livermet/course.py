@@ -37,14 +37,24 @@ class Course:
 
 
 def of_study(row: Row) -> bool:
-    """Whether a row of treatment.tsv belongs to the study, and not to earlier disease."""
-    return row["start_day"] is not None and row["start_day"] >= -EARLIER_DAYS
+    """Whether a row of treatment.tsv belongs to the study, and not to earlier disease.
+
+    Earlier disease: the course began long before enrolment and ended before it. A course without a last day goes on.
+    """
+    start, stop = row["start_day"], row.get("stop_day")
+    return start is not None and not (start < -EARLIER_DAYS and stop is not None and stop < 0)
+
+
+def regimen_key(name: str) -> str:
+    """A regimen's name without regard to case, blanks and hyphens."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def patient_course(treatment: Iterable[Row], local_treatment: Iterable[Row]) -> Course:
     """The course of one patient, from the patient's rows of treatment.tsv and local_treatment.tsv.
 
-    Local treatment before systemic treatment (or, without one, before enrolment) is treatment of earlier disease.
+    What began on the first day together is one regimen (drugs in rows of their own). Local treatment before systemic
+    treatment (or, without one, before enrolment) is treatment of earlier disease.
     """
     courses = sorted(filter(of_study, treatment), key=lambda row: row["start_day"])
     start = courses[0]["start_day"] if courses else None
@@ -52,7 +62,8 @@ def patient_course(treatment: Iterable[Row], local_treatment: Iterable[Row]) -> 
         (row for row in local_treatment if row["day"] is not None and row["day"] >= (start or 0)),
         key=lambda row: row["day"],
     )
-    changes = [row["start_day"] for row in courses if row["regimen"] != courses[0]["regimen"]][:1]
+    first = {regimen_key(row["regimen"]) for row in courses if row["start_day"] == start}
+    changes = [row["start_day"] for row in courses if regimen_key(row["regimen"]) not in first][:1]
     operations = [row["day"] for row in local if row["type"] != "exploratory_only"][:1]
     ends = [*((day, "local treatment") for day in operations), *((day, "change of regimen") for day in changes)]
     surgery = next((row for row in local if row["type"] in LIVER_TREATMENTS), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,26 +38,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def forget_library(results: str | Path, library: str) -> int:
-    """Remove whatever was computed for one library alone, in all scopes; returns how many files went.
+    """Remove what was computed for one library, and every scope that holds it; returns how many folders and files went.
 
-    For a patient who withdrew consent. Tables and objects that hold the library among others are made anew by the next
-    run of their scope.
+    For a patient who withdrew consent: objects and tables of a scope hold the patient among others. The next run of a
+    scope makes it anew.
     """
     results = Path(results)
-    patterns = (
-        f"libraries/{library}/**/*",
-        f"*/sections/{library}/**/*",
-        f"*/pages/{library}.html",
-        f"*/figures/*/{library}.png",
-        *(f"{kind}/**/{library}.{suffix}" for kind, suffix in (("logs", "log"), ("benchmarks", "tsv"))),
-    )
-    found = {path for pattern in patterns for path in results.glob(pattern)}
-    files = [path for path in found if path.is_file() or path.is_symlink()]
-    for path in files:
-        path.unlink()
-    for path in sorted(found - set(files), reverse=True):
-        path.rmdir()
-    return len(files)
+    holds = [path.parent for path in results.glob("*/status.tsv") if library in _first_fields(path)]
+    logs = [path for kind in ("logs", "benchmarks") for path in (results / kind).rglob(f"{library}.*")]
+    found = [path for path in [results / "libraries" / library, *holds, *logs] if path.exists() or path.is_symlink()]
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return len(found)
+
+
+def _first_fields(path: Path) -> set[str]:
+    return {line.partition("\t")[0] for line in path.read_text(encoding="utf-8").splitlines()}
 
 
 def write_text(text: str, path: str | Path) -> None:

@@ -6,6 +6,7 @@ What each label says, and which tissue it goes with, stands in :mod:`livermet.ca
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ FIRST_EVALUATION_DAYS = 49
 EARLY_RELAPSE_DAYS = 183
 SAME_EVALUATION_DAYS = 7  # a reported evaluation and a scan so close together are the same one
 MIN_PER_CLASS = 3  # below it nothing is compared (R01), so nothing has to be told apart
+REPEATED_DAYS = 28  # an evaluation that failed may be repeated so long
 MARKER_DAYS = 14  # a marker so many days from a scan speaks for it
 
 Row = Mapping[str, Any]
@@ -61,10 +63,12 @@ class Derived:
 
 @dataclass(frozen=True)
 class _Patient:
-    """Rows of one patient by table, with line numbers, and the patient's course of treatment."""
+    """Rows of one patient by table, with line numbers, and the patient's course; ``given`` are the study's tables,
+    and "events" where any patient has a day of progression or relapse."""
 
     row: Row
     tables: Mapping[str, list[dict[str, Any]]]
+    given: frozenset[str]
     course: Course
     trial: Mapping[str, Any]
 
@@ -123,11 +127,14 @@ def derive_labels(
     for row in tables["pathology"].records():
         pathology.setdefault(samples[row["sample_id"]], []).append(row)
     grouped["pathology"] = pathology
+    present = {name for name, table in tables.items() if table.path or table.rows}
+    if any(row[name] is not None for row in tables["outcome"].rows for name in ("progression_day", "relapse_day")):
+        present.add("events")
     rows, evaluations, findings = [], [], []
     for given in tables["patients"].rows:
         own = {name: group.get(given["patient_id"], []) for name, group in grouped.items()}
         course = patient_course(own["treatment"], own["local_treatment"])
-        patient = _Patient(row=given, tables=own, course=course, trial=trial)
+        patient = _Patient(row=given, tables=own, given=frozenset(present), course=course, trial=trial)
         values, seen, disagreements = _patient_labels(patient, declared)
         for label, value in values.items():
             kind = LABELS[label].kind if label in LABELS else declared[label]["kind"]
@@ -198,13 +205,13 @@ def _imaging(patient: _Patient, computed: recist.Course, rules: RecistRules) -> 
     """Best response, whether it was confirmed, and disease control at the re-evaluation."""
     from_reports = _reported(patient, rules)
     from_scans = _measured(patient, computed)
-    order = [from_scans, from_reports]
-    if patient.rule("evaluation", "recist_from", "measurements") == "reported":
-        order.reverse()
-    first, second = order
-    best, gate = (one if one.value or not other.value else other for one, other in zip(first, second, strict=True))
-    if not best.value and not patient.tables["lesions"]:
+    if not computed.evaluations or (computed.baseline_mm is None and not computed.best):
+        # Nothing can be reckoned from the measurements, so what was reported counts.
+        best, gate = from_reports if patient.tables["response"] or not patient.tables["lesions"] else from_scans
+    elif patient.rule("evaluation", "recist_from", "measurements") == "reported" and from_reports[0].value:
         best, gate = from_reports
+    else:
+        best, gate = from_scans
     if not computed.best or best.source != from_scans[0].source:
         confirmed = Value(reason="response was not computed from measurements" if best.value else best.reason)
     elif computed.confirmed is None:
@@ -226,7 +233,11 @@ def _measured(patient: _Patient, computed: recist.Course) -> tuple[Value, Value]
     if computed.best:
         words = {True: ", confirmed", False: ", not confirmed", None: ""}[computed.confirmed]
         best = Value(str(RECIST.index(computed.best)), f"{source}, on day {computed.best_day}{words}")
-    seen = [_Seen(one.day, _as_stable(one.response), _places(one.rows)) for one in counted]
+    seen = [
+        _Seen(one.day, _as_stable(one.response), _places(one.rows))
+        for one in computed.evaluations
+        if one.counts or one.response == NOT_EVALUABLE
+    ]
     return best, _gate(patient, seen, computed.reason)
 
 
@@ -235,23 +246,35 @@ def _as_stable(response: str) -> str:
 
 
 def _gate(patient: _Patient, seen: Sequence[_Seen], reason: str) -> Value:
-    """Disease control: no progression up to, and at, the first evaluation that is late enough to decide."""
-    first = patient.rule("evaluation", "first_min_days", FIRST_EVALUATION_DAYS)
+    """Disease control: no progression up to, and at, the first evaluation that is late enough to decide.
+
+    One that can't be evaluated may be repeated within four weeks. A later scan does not stand in for it: who lives to
+    have it has had his disease controlled.
+    """
+    first = patient.start + patient.rule("evaluation", "first_min_days", FIRST_EVALUATION_DAYS)
+    end = patient.course.end[0] if patient.course.end else math.inf
+    latest = math.inf
     for one in sorted(seen, key=lambda one: one.day):
+        if one.day > min(end, latest):
+            break
         if one.response == "PD":
             return Value("0", f"{one.source}: progression on day {one.day}")
-        if one.response in RECIST and one.day - patient.start >= first:
+        if one.day >= first and one.response in RECIST:
             return Value("1", f"{one.source}: {one.response} on day {one.day}")
-    if seen:
-        reason = f"no evaluable response from day {first} of treatment on, and no progression before"
+        if one.day >= first and latest == math.inf:
+            latest = one.day + REPEATED_DAYS
+            reason = f"the re-evaluation on day {one.day} is not evaluable (NE)"
+    if latest == math.inf and seen:
+        reason = f"no evaluable response from day {first} on, and no progression before"
     return Value(reason=reason or "no evaluation")
 
 
 def _reported(patient: _Patient, rules: RecistRules) -> tuple[Value, Value]:
     """Best response and disease control as response.tsv reports them.
 
-    Best response is the one reported in a row without ``eval_day``; else the best over the evaluations up to the first
-    progression (RECIST 1.1, Eisenhauer 2009, section 4.4.1) and up to the end of the first regimen.
+    Best response is the best over the evaluations up to the first progression (RECIST 1.1, Eisenhauer 2009, section
+    4.4.1) and up to the end of the first regimen. The row without ``eval_day``, which does not say when, counts where
+    there is no other.
     """
     given = [row for row in patient.tables["response"] if row["recist"]]
     if not given:
@@ -284,13 +307,14 @@ def _reported(patient: _Patient, rules: RecistRules) -> tuple[Value, Value]:
         best = Value(source=source, reason="all evaluations are not evaluable (NE)")
     gate = _gate(patient, [_Seen(r["eval_day"], r["recist"], _rows("response", [r])) for r in counted], best.reason)
     summary = [row for row in given if row["eval_day"] is None]
-    if summary:
+    if summary and not dated:
         value, source = summary[0]["recist"], f"{_rows('response', summary)}: best response as reported"
-        if value == NOT_EVALUABLE:
-            best = Value(source=source, reason="reported as not evaluable (NE)")
-        else:
+        if patient.course.end:
+            source += f", whether before {patient.course.end[1]} on day {patient.course.end[0]} is not said"
+        best = Value(source=source, reason="reported as not evaluable (NE)")
+        if value != NOT_EVALUABLE:
             best = Value(str(RECIST.index(value)), source)
-        gate = gate if gate.value else _binary(best, lambda code: RECIST[int(code)] != "PD")
+        gate = _binary(best, lambda code: RECIST[int(code)] != "PD")
     return best, gate
 
 
@@ -387,13 +411,13 @@ def _evaluation_rows(
             for table, line, sentence in one.contradictions
         ]
     for row in reported:
-        if row["eval_day"] is None and computed.best and row["recist"] != computed.best:
-            findings.append(_disagreement(row, computed.best, "as best response", ""))
+        if row["eval_day"] is None and best.value and row["recist"] != RECIST[int(best.value)]:
+            findings.append(_disagreement(row, RECIST[int(best.value)], "as best response", ""))
     return rows, findings
 
 
 def _disagreement(row: Row, computed: str, when: str, reason: str) -> Finding:
-    message = f"the measurements give {computed} {when}{f' ({reason})' * bool(reason)}"
+    message = f"the evaluations give {computed} {when}{f' ({reason})' * bool(reason)}"
     remedy = "look at both; the trial file says which of them counts (evaluation: recist_from)"
     return Finding("warning", "response.tsv", row["row"], "recist", row["recist"], message, remedy, "V15")
 
@@ -482,63 +506,80 @@ def _resected(patient: _Patient) -> Value:
     done = [row for row in local if row["type"] in LIVER_TREATMENTS and row["day"] >= patient.start]
     if done:
         return Value("1", f"{_rows('local_treatment', done)}: {done[0]['type']} on day {done[0]['day']}{intention}")
+    if "local_treatment" not in patient.given:
+        return Value(reason="the study has no local_treatment.tsv")
     if patient.course.start is None and not patient.tables["outcome"]:
         return Value(reason="neither treatment nor follow-up is known")
     return Value("0", f"no local treatment of the liver in local_treatment.tsv{intention}")
 
 
 def _survival(patient: _Patient, computed: recist.Course) -> dict[str, Value]:
-    """Times to event from enrolment (intention to treat) and, for those who had it, from local treatment."""
+    """Times to event from enrolment (intention to treat) and, for those who had it, from local treatment.
+
+    Without progression or relapse a patient is followed to the last follow-up where the study reports these days, else
+    to the last evaluation: to be alive is not to be free of progression.
+    """
     names = ("early_relapse6", "pfs", "os", "rfs", "os_surgery")
     outcome = next(iter(patient.tables["outcome"]), None)
-    if outcome is None or outcome["last_followup_day"] is None:
-        why = "no row in outcome.tsv" if outcome is None else "no last_followup_day in outcome.tsv"
+    if outcome is None or outcome["last_followup_day"] is None or outcome["death"] is None:
+        why = "no row in outcome.tsv" if outcome is None else "no last_followup_day or death in outcome.tsv"
         return dict.fromkeys(names, Value(reason=why))
     last, died = outcome["last_followup_day"], bool(outcome["death"])
     place = _rows("outcome", [outcome])
-    events = [(day, words) for day, words in _progressions(outcome, computed) if day <= last]
-    values = {
-        "pfs": _time(0, [day for day, _ in events], last, died, place, dict(events)),
-        "os": _time(0, [], last, died, place, {}),
-    }
+    seen = last if "events" in patient.given else max((one.day for one in computed.evaluations), default=None)
+
+    def free(origin: int, where: str) -> Value:
+        """Time from ``origin`` to progression, relapse or death."""
+        day, words = _progression(outcome, computed, after=origin, last=last)
+        if day is not None:
+            return Value(str(day - origin), f"{where}: {words} on day {day}", event="1")
+        if died:
+            return Value(str(last - origin), f"{where}: death on day {last}", event="1")
+        if seen is None or seen < origin:
+            return Value(reason="no day of progression or relapse in outcome.tsv, and no evaluation")
+        return Value(str(seen - origin), f"{where}: free of progression on day {seen}", event="0")
+
+    def alive(origin: int, where: str) -> Value:
+        what = "death" if died else "alive"
+        return Value(str(last - origin), f"{where}: {what} on day {last}", event=str(int(died)))
+
+    values = {"pfs": free(0, place), "os": alive(0, place)}
     surgery = patient.course.surgery
     if surgery is None:
-        reason = "no local treatment of the liver"
-        return values | dict.fromkeys(("early_relapse6", "rfs", "os_surgery"), Value(reason=reason))
-    origin = surgery["day"]
-    place = f"{_rows('local_treatment', [surgery])}; {place}"
-    later = [(day, words) for day, words in events if day > origin]
-    values["rfs"] = _time(origin, [day for day, _ in later], last, died, place, dict(later))
-    values["os_surgery"] = _time(origin, [], last, died, place, {})
-    values["early_relapse6"] = _early_relapse(patient, [day for day, _ in later], origin, last, died, place)
+        missing = Value(reason="no local treatment of the liver")
+        return values | dict.fromkeys(("early_relapse6", "rfs", "os_surgery"), missing)
+    origin, place = surgery["day"], f"{_rows('local_treatment', [surgery])}; {place}"
+    values |= {"rfs": free(origin, place), "os_surgery": alive(origin, place)}
+    values["early_relapse6"] = _early_relapse(patient, outcome, computed, seen)
     return values
 
 
-def _progressions(outcome: Row, computed: recist.Course) -> list[tuple[int, str]]:
-    """Days of progression or relapse as outcome.tsv has them; the first by measurements where it has none."""
+def _progression(outcome: Row, computed: recist.Course, *, after: int, last: int) -> tuple[int | None, str]:
+    """First progression or relapse after a day: as outcome.tsv has it, else by the measurements."""
     given = [(outcome[name], name.removesuffix("_day")) for name in ("progression_day", "relapse_day")]
-    known = sorted((day, words) for day, words in given if day is not None)
-    if known:
-        return known
-    first = next((one for one in computed.evaluations if one.response == "PD"), None)
-    return [(first.day, f"progression by {_places(first.rows)}")] if first else []
+    days = sorted((day, words) for day, words in given if day is not None and after < day <= last)
+    measured = [
+        (one.day, f"progression by {_places(one.rows)}")
+        for one in computed.evaluations
+        if one.response == "PD" and after < one.day <= last
+    ]
+    return next(iter([*days, *measured]), (None, ""))
 
 
-def _time(origin: int, events: Sequence[int], last: int, died: bool, place: str, words: Mapping[int, str]) -> Value:
-    day = min([*events, last])
-    event = bool(events) or died
-    what = words.get(day, "death" if died else "last follow-up, no event")
-    return Value(str(day - origin), f"{place}: {what} on day {day}", event=str(int(event)))
-
-
-def _early_relapse(patient: _Patient, relapses: Sequence[int], origin: int, last: int, died: bool, place: str) -> Value:
+def _early_relapse(patient: _Patient, outcome: Row, computed: recist.Course, seen: int | None) -> Value:
+    origin, last = patient.course.surgery["day"], outcome["last_followup_day"]
     days = patient.trial.get("early_relapse_days", EARLY_RELAPSE_DAYS)
-    if relapses and min(relapses) - origin <= days:
-        return Value("1", f"{place}: relapse {min(relapses) - origin} days after local treatment")
-    if last - origin >= days:
-        return Value("0", f"{place}: {last - origin} days of follow-up after local treatment")
-    what = "died without relapse" if died else "was followed"
-    return Value(reason=f"{what} for {last - origin} of {days} days after local treatment")
+    place = f"{_rows('local_treatment', [patient.course.surgery])}; {_rows('outcome', [outcome])}"
+    relapse, words = _progression(outcome, computed, after=origin, last=last)
+    if relapse is not None and relapse - origin <= days:
+        return Value("1", f"{place}: {words} {relapse - origin} days after local treatment")
+    free = relapse if relapse is not None else seen
+    if free is not None and free - origin >= days:
+        return Value("0", f"{place}: free of relapse {free - origin} days after local treatment")
+    if free is None or free <= origin:
+        return Value(reason="no day of relapse in outcome.tsv, and no evaluation after local treatment")
+    what = "died without relapse" if outcome["death"] else "was followed"
+    return Value(reason=f"{what} for {free - origin} of {days} days after local treatment")
 
 
 # ----------------------------------------------------------------------------------------------------------- declared
@@ -562,15 +603,6 @@ def _declared_value(response: Sequence[Row], label: str, definition: Mapping[str
     if definition["kind"] == "ordinal":
         return Value(str(definition["levels"].index(value)), source)
     return _number(value, source)
-
-
-def treatment_starts(treatment: pd.DataFrame) -> dict[str, int]:
-    """First day of the study's treatment per patient; patients without a course of the study have none."""
-    starts = {
-        str(patient): patient_course(rows.to_dict(orient="records"), ()).start
-        for patient, rows in treatment.groupby("patient_id")
-    }
-    return {patient: int(start) for patient, start in starts.items() if start is not None}
 
 
 def nesting_findings(labels: pd.DataFrame, *, primary: str, rows: Mapping[str, Row]) -> list[Finding]:

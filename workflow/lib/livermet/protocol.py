@@ -15,6 +15,7 @@ from livermet.blood import Ca199Rules, ca199_values, indices
 from livermet.course import Course, patient_course
 from livermet.findings import Finding
 from livermet.keys import SPATIAL_MODALITIES
+from livermet.organs import LIVER, OUTSIDE, organ_of
 from livermet.recist import RecistRules, structure_problems
 from livermet.tables import StudyTable
 from livermet.units import canonical_unit, convert, misspelt, plausibility, unit_problem
@@ -29,6 +30,8 @@ Rules = TypeVar("Rules")
 BEFORE, ON_TREATMENT, RESECTION = "T0_pre", "T1_reeval", "T3_resection"
 MONTH_DAYS = (30, 31)  # shortest and longest mean month over half a year: a number of days may be six months or not
 LARGEST_DIFFERENCE_MM = 5
+SURGERY = ("liver_resection", "combined", "pancreatectomy")
+RESECTION_DAYS = 7  # a specimen may be dated by its arrival
 HGP_COLUMNS = ("hgp_desmoplastic_pct", "hgp_replacement_pct", "hgp_pushing_pct")
 
 
@@ -112,29 +115,37 @@ def _limits(row: Mapping[str, Any], trial: Trial) -> Mapping[str, Any]:
     return trial.get("cohorts", {}).get(row["cohort"], {}).get("limits", {})
 
 
+def _baseline(tables: Tables, trial: Trial) -> dict[str, list[dict[str, Any]]]:
+    """Each lesion's last row in the baseline window, by patient."""
+    days = trial_rules(trial, "evaluation", RecistRules).baseline_max_days_before
+    lesions, baseline = by_patient(tables["lesions"]), {}
+    for patient, course in courses_of(tables).items():
+        start = course.start or 0
+        rows = sorted(lesions.get(patient, ()), key=lambda row: row["day"])
+        inside = [row for row in rows if start - days <= row["day"] <= start]
+        baseline[patient] = list({row["lesion_id"]: row for row in inside}.values())
+    return baseline
+
+
 def _largest_metastasis(tables: Tables, trial: Trial) -> Iterable[Finding]:
     """V02: the largest metastasis at enrolment agrees with the baseline measurements."""
-    lesions, courses, patients = by_patient(tables["lesions"]), courses_of(tables), tables["patients"]
+    baseline, patients = _baseline(tables, trial), tables["patients"]
     for row in patients.records():
-        given, start = row["largest_met_mm"], courses[row["patient_id"]].start or 0
-        before = [
+        sized = [
             lesion
-            for lesion in lesions.get(row["patient_id"], ())
-            if lesion["day"] <= start and lesion["diameter_mm"] and is_liver(lesion["organ"]) and not lesion["node"]
+            for lesion in baseline[row["patient_id"]]
+            if lesion["diameter_mm"] and organ_of(lesion["organ"]) in (LIVER, "") and not lesion["node"]
         ]
-        if given is None or not before:
+        given = row["largest_met_mm"]
+        if given is None or not sized:
             continue
-        last = max(lesion["day"] for lesion in before)
-        measured = max(lesion["diameter_mm"] for lesion in before if lesion["day"] == last)
-        if abs(measured - given) > LARGEST_DIFFERENCE_MM:
-            message = f"the largest liver lesion of the baseline scan on day {last} measures {measured:g} mm"
+        largest = max(sized, key=lambda lesion: lesion["diameter_mm"])
+        if abs(largest["diameter_mm"] - given) > LARGEST_DIFFERENCE_MM:
+            message = (
+                f"the largest liver lesion at baseline measures {largest['diameter_mm']:g} mm (day {largest['day']})"
+            )
             remedy = f"correct one of them; they may differ by {LARGEST_DIFFERENCE_MM} mm"
             yield Finding("warning", patients.file, row["row"], "largest_met_mm", f"{given:g}", message, remedy, "V02")
-
-
-def is_liver(organ: str) -> bool:
-    """Whether an organ's name is that of the liver; a lesion without organ is taken for one of the liver."""
-    return not organ or organ.casefold().startswith(("liver", "hepat", "lever", "maksa"))
 
 
 def _timing(tables: Tables, trial: Trial) -> Iterable[Finding]:
@@ -159,7 +170,7 @@ def _timing(tables: Tables, trial: Trial) -> Iterable[Finding]:
 def _limits_of_cohort(tables: Tables, trial: Trial) -> Iterable[Finding]:
     """V04: number and size of metastases, ablation and disease outside the liver are within the cohort's limits."""
     patients, lesions, local = tables["patients"], by_patient(tables["lesions"]), by_patient(tables["local_treatment"])
-    courses = courses_of(tables)
+    baseline = _baseline(tables, trial)
     for row in patients.records():
         limits, patient = _limits(row, trial), row["patient_id"]
         measures = [
@@ -182,18 +193,13 @@ def _limits_of_cohort(tables: Tables, trial: Trial) -> Iterable[Finding]:
                 table, size = tables["local_treatment"], max(sizes)[1]
                 limit = limits.get("max_ablation_mm")
                 yield from _beyond(table, treated, "lesion_id", size, limit, "mm, ablated", row["cohort"])
-        if limits.get("extrahepatic") is False:
-            start = courses[patient].start or 0
-            for lesion in lesions.get(patient, ()):
-                inside = is_liver(lesion["organ"]) or lesion["organ"].casefold().startswith(PRIMARY_ORGANS)
-                if not inside and lesion["day"] <= start and lesion["status"] != "absent":
-                    message = f"a lesion outside liver and pancreas at baseline; cohort {row['cohort']} has none"
-                    place = (tables["lesions"].file, lesion["row"], "organ", lesion["organ"])
-                    yield Finding("deviation", *place, message, DEVIATES, "V04")
-                    break
+        outside = [row for row in baseline[patient] if organ_of(row["organ"]) == OUTSIDE and row["status"] != "absent"]
+        if limits.get("extrahepatic") is False and outside:
+            message = f"a lesion outside liver and pancreas at baseline; cohort {row['cohort']} has none"
+            place = (tables["lesions"].file, outside[0]["row"], "organ", outside[0]["organ"])
+            yield Finding("deviation", *place, message, DEVIATES, "V04")
 
 
-PRIMARY_ORGANS = ("pancrea", "pankrea", "primary", "bukspott", "bugspyt", "haima")
 DEVIATES = "nothing to do if it is right: the patient stays, and a per-protocol analysis leaves the patient out"
 
 
@@ -242,16 +248,23 @@ def _order_of_days(tables: Tables, trial: Trial) -> Iterable[Finding]:
         if row["stop_day"] is not None and row["stop_day"] < row["start_day"]:
             message = f"the course stops before it starts (day {row['start_day']})"
             yield wrong(tables["treatment"], row, "stop_day", message, "correct start_day or stop_day")
+    for patient, course in courses.items():
+        early = next((row for row in course.rows if row["start_day"] < 0), None)
+        if early:
+            place = (tables["treatment"].file, early["row"], "start_day", str(early["start_day"]))
+            message = f"systemic treatment of patient {patient} began before enrolment (day 0) and went on after it"
+            remedy = "nothing to do if it is right; treatment of earlier disease has a stop_day before enrolment"
+            yield Finding("deviation", *place, message, remedy, "V06")
     for row in tables["local_treatment"].records():
         start = courses[row["patient_id"]].start
-        if start is not None and 0 <= row["day"] < start:
+        if start is not None and 0 <= row["day"] < start and row["type"] != "exploratory_only":
             message = f"local treatment lies between enrolment and the start of systemic treatment (day {start})"
             yield wrong(tables["local_treatment"], row, "day", message, "correct the day or the course of treatment")
+    local = by_patient(tables["local_treatment"])
     for row in tables["samples"].records():
-        start = courses[row["patient_id"]].start
-        if row["timepoint"] == ON_TREATMENT and None not in (row["day"], start) and row["day"] < start:
-            message = f"the timepoint is {ON_TREATMENT}, but treatment starts on day {start}"
-            yield wrong(tables["samples"], row, "day", message, "correct day or timepoint")
+        problem = _mistimed(row, courses[row["patient_id"]], local.get(row["patient_id"], []))
+        if problem:
+            yield wrong(tables["samples"], row, "day", problem, "correct day or timepoint")
     yield from _outcome_order(tables, courses, wrong)
     for name, column in DATED:
         for row in tables[name].records():
@@ -264,6 +277,29 @@ def _order_of_days(tables: Tables, trial: Trial) -> Iterable[Finding]:
                     remedy = f"correct it, or the row of the patient in {tables['outcome'].file}"
                     yield wrong(tables[name], row, column, f"lies after {words} (day {end})", remedy)
                     break
+
+
+def _mistimed(sample: Mapping[str, Any], course: Course, local: list[dict[str, Any]]) -> str:
+    """Why a sample can't be of its timepoint; "" where it can."""
+    timepoint, day = sample["timepoint"], sample["day"]
+    operations = [
+        row["day"] for row in local if row["type"] != "exploratory_only" and row["day"] >= (course.start or 0)
+    ]
+    if day is None:
+        return ""
+    if timepoint == ON_TREATMENT and course.start is not None and day < course.start:
+        return f"the timepoint is {timepoint}, but treatment starts on day {course.start}"
+    if not operations:
+        return ""
+    first = f"the timepoint is {timepoint}, but the first local treatment was on day {min(operations)}"
+    if timepoint in (BEFORE, ON_TREATMENT, "T2_preop") and day > min(operations):
+        return first
+    if timepoint in ("T4_postop", "T5_relapse") and day <= min(operations):
+        return first
+    if timepoint == RESECTION and min(abs(day - operation) for operation in operations) > RESECTION_DAYS:
+        days = ", ".join(map(str, operations))
+        return f"the timepoint is {timepoint}, but local treatment was on day {days}"
+    return ""
 
 
 # Days on which something happened to a patient who was alive and under observation.
@@ -315,15 +351,15 @@ def _chemotherapy(tables: Tables, trial: Trial) -> Iterable[Finding]:
     courses = courses_of(tables)
     for row in tables["patients"].records():
         needed, course = _limits(row, trial).get("min_chemo_days"), courses[row["patient_id"]]
-        if needed is None or course.surgery is None or course.start is None:
+        if needed is None or course.surgery is None or not tables["treatment"].path:
             continue
         day = course.surgery["day"]
-        stops = [day if row["stop_day"] is None else row["stop_day"] for row in course.rows if row["start_day"] <= day]
-        given = min(max(stops), day) - course.start
-        if given < needed:
-            message = f"after {given} days of systemic treatment; cohort {row['cohort']} asks for {needed}"
-            table = tables["local_treatment"]
-            place = (table.file, course.surgery["row"], "day", str(day))
+        treated: set[int] = set()
+        for one in course.rows:
+            treated.update(range(one["start_day"], min(day, day if one["stop_day"] is None else one["stop_day"])))
+        if len(treated) < needed:
+            message = f"after {len(treated)} days of systemic treatment; cohort {row['cohort']} asks for {needed}"
+            place = (tables["local_treatment"].file, course.surgery["row"], "day", str(day))
             yield Finding("deviation", *place, message, DEVIATES, "V07")
 
 
@@ -450,8 +486,9 @@ def _samples(tables: Tables, trial: Trial) -> Iterable[Finding]:
         if row["timepoint"] == BEFORE and row["day"] is None and course.start is not None:
             message, remedy = "is empty: whether the sample was taken before treatment can't be checked", "add the day"
             yield Finding("warning", samples.file, row["row"], "day", "", message, remedy, "V08")
-        if row["timepoint"] == RESECTION and tables["local_treatment"].path and not local.get(row["patient_id"]):
-            message = f"tissue of a resection, but no row of the patient in {tables['local_treatment'].file}"
+        surgical = [one for one in local.get(row["patient_id"], []) if one["type"] in SURGERY]
+        if row["timepoint"] == RESECTION and tables["local_treatment"].path and not surgical:
+            message = f"tissue of a resection, but no resection of the patient in {tables['local_treatment'].file}"
             remedy = "add the operation, or correct the timepoint"
             yield Finding("warning", samples.file, row["row"], "timepoint", row["timepoint"], message, remedy, "V08")
     tissue = {row["sample_id"]: row["tissue"] for row in samples.rows}

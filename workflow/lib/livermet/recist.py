@@ -26,11 +26,12 @@ Only the standard library is needed, so that the tables can be checked while the
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
+
+from livermet.organs import LIVER, NODE_WORDS, organ_of, organ_words
 
 Row = Mapping[str, Any]
 Number = float | Decimal
@@ -621,7 +622,7 @@ def _baseline(lesions: list[Row], *, start: int, rules: RecistRules) -> _Baselin
         return replace(unknown, reason=f"no sum at baseline: {'; '.join(size.missing)}")
     if not size.total:
         return replace(unknown, reason="no sum at baseline: all target lesions are absent")
-    liver = tuple(lesion for lesion in targets if _organ(view, lesion) == "liver")
+    liver = tuple(lesion for lesion in targets if _organ(view, lesion) == LIVER)
     taken = sorted((used[lesion] for lesion in size.lesions if lesion in used), key=_by_day)
     return _Baseline(
         opening,
@@ -647,12 +648,10 @@ def _no_baseline(target_days: Sequence[int], *, start: int, opening: int) -> str
 
 def _organ(view: _View, lesion: str) -> str:
     """Organ of a lesion; all nodes are one organ, wherever they lie (recist.eortc.org)."""
-    words = _words(next((row["organ"] for row in view.of(lesion) if row["organ"]), ""))
-    return "lymph nodes" if view.is_node(lesion) else "liver" if "liver" in words else " ".join(words)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
+    text = next((row["organ"] for row in view.of(lesion) if row["organ"]), "")
+    if view.is_node(lesion):
+        return "lymph nodes"
+    return LIVER if organ_of(text) == LIVER else " ".join(text.casefold().split())
 
 
 def _evaluation_days(rows: Iterable[Row], *, start: int, end: tuple[int, str] | None) -> list[tuple[int, int]]:
@@ -1027,7 +1026,7 @@ def _row_problems(row: Row, *, known: Collection[str], split_into: Collection[st
     elif related and related not in known:
         remedy = "correct the id, or list that lesion"
         add("related_lesion_id", related, "is no lesion of this patient", remedy)
-    named_node = not {"node", "nodes", "lymphnode", "lymphnodes"}.isdisjoint(_words(row["organ"]))
+    named_node = not NODE_WORDS.isdisjoint(organ_words(row["organ"]))
     if row["node"] != 1 and named_node:
         value = "" if row["node"] is None else str(row["node"])
         message = f"organ is {row['organ']!r}, but node is not 1"

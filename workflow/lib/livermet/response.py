@@ -401,15 +401,11 @@ def _per_protocol(
     if left.empty:
         return []
     found = _test_family(values.drop(left), label, design.drop(left), **options)
-    n = f"{len(left)} patient{'s' * (len(left) != 1)}"
+    words = f"per protocol, without {len(left)} patient{'s' * (len(left) != 1)}"
     return [
-        {
-            **row,
-            "analysis": "sensitivity",
-            "adjusted_for": f"{row['adjusted_for']}; per protocol, without {n}".strip("; "),
-        }
+        {**row, "analysis": "sensitivity", "adjusted_for": f"{row.get('adjusted_for', '')}; {words}".strip("; ")}
         for row in found
-        if row["feature"] in options["declared"] and row["analysis"] == "primary" and row["status"] == "tested"
+        if row["feature"] in options["declared"] and row["analysis"] == "primary"
     ]
 
 

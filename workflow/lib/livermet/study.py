@@ -369,6 +369,9 @@ def read_study(
     tables, counts, consent = _apply_consent(tables)
     findings += consent
     left = {row["library_id"] for row in tables["libraries"].rows}
+    if given and not left:
+        message, remedy = "no library is left once patients without consent are taken out", "there is nothing to run"
+        findings.append(Finding("error", tables["libraries"].file, None, "", "", message, remedy, "V19"))
     withdrawn = tuple(library for library in given if library not in left)
     findings += _lesion_findings(tables)
     findings += _cohort_findings(tables["patients"], trial)
@@ -409,7 +412,8 @@ def _missing_tables(folder: Path) -> list[Finding]:
     for name in absent:
         if name in REQUIRED_TABLES:
             close = closest(f"{name}.tsv", stray)
-            hint = f"save {close!r} as {name}.tsv" if close else "add it; config/README.md lists its columns"
+            shown = mask(close) if close and identifier_in(close) else repr(close)
+            hint = f"save {shown} as {name}.tsv" if close else "add it; config/README.md lists its columns"
             findings.append(Finding("error", f"{name}.tsv", None, "", "", "the table is missing", hint))
     for name in stray:
         if Path(name).stem in TABLES and Path(name).suffix in SUFFIXES:

@@ -51,7 +51,7 @@ SEPARATORS = ("\t", ";", ",")
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
-SIGNS = {"<": "<", "<=": "<", "≤": "<", ">": ">", ">=": ">", "≥": ">"}
+SIGNS = {"<": "<", "≤": "<", ">": ">", "≥": ">"}
 DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 CENSORED = re.compile(r"([<>≤≥]=?)\s*(\d.*)")
 # Year first or day first, with the usual separators, or eight digits that read as a date.
@@ -188,7 +188,7 @@ def read_study_table(
             sign = places.get(column_schema.get("x-censor", ""))
             if sign is not None and not cells[sign] and (censored := CENSORED.fullmatch(text)):
                 # A sign before the number says the same as the column made for it.
-                cells[sign], text = SIGNS[censored[1]], censored[2]
+                cells[sign], text = SIGNS[censored[1][0]], censored[2]
             row[column], problem = convert(text, column_schema, required=column in schema["required"], decimal=decimal)
             if column == schema["x-key"][0] and column in places:
                 mentioned.add(text)

@@ -161,11 +161,14 @@ def _per_protocol(associations: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     names = [*FAMILY, "feature"]
     rows = associations[associations["adjusted_for"].fillna("").str.contains("per protocol")]
     rows = rows.merge(found[names], on=names)
-    return [
-        f"{row['feature']}, {row['adjusted_for'].split('; ')[-1]}: effect {row['effect']:.2f} (95 % interval "
-        f"{row['ci_low']:.2f} to {row['ci_high']:.2f}), p {row['p']:.2g} (sensitivity), n = {row['n']}."
-        for row in rows.to_dict(orient="records")
-    ]
+    sentences = []
+    for row in rows.to_dict(orient="records"):
+        what = f"not tested ({row['refusal_code']}): {row['refusal_reason']}."
+        if row["status"] == "tested":
+            interval = f"95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}"
+            what = f"effect {row['effect']:.2f} ({interval}), p {row['p']:.2g} (sensitivity), n = {row['n']}."
+        sentences.append(f"{row['feature']}, {row['adjusted_for'].split('; ')[-1]}: {what}")
+    return sentences
 
 
 def _limits(confirmatory: pd.DataFrame, tested: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
