@@ -258,6 +258,12 @@ CASES = [
         "stops",
         ("response", "unknown key"),
     ),
+    Case(
+        "overlay with code",
+        writes("../batches/a.yaml", "batch: !!python/name:os.system\n"),
+        "stops",
+        ("a.yaml", "line 1", "python/name"),
+    ),
     Case("overlay number", writes("../batches/a.yaml", "batch: 1\n"), "stops", ("quotes",)),
     Case("overlay of none", writes("../batches/a.yaml", "batch: B09\n"), "warns", ("B09", "batches are B01, B02")),
     Case(

@@ -217,7 +217,8 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path, files: Iterabl
     data = StudyData(
         workdir, {name: empty_table(name) for name in TABLES}, False, (), dict.fromkeys(CONSENT_COLUMNS, 0)
     )
-    trial, trial_findings = load_trial(trial_file(value("trial", ""), workdir=workdir))
+    allow = value("not_personal", [])
+    trial, trial_findings = load_trial(trial_file(value("trial", ""), workdir=workdir), not_personal=allow)
     if "study" not in broken:
         data = read_study(
             workdir / config["study"],
@@ -225,11 +226,11 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path, files: Iterabl
             labels=value("labels", {}),
             decimal=value("decimal", "."),
             roots=[workdir / root for root in value("roots", [])],
-            not_personal=value("not_personal", []),
+            not_personal=allow,
         )
     overlays, overlay_findings = {}, []
     if value("batches", ""):
-        overlays, overlay_findings = load_overlays(workdir / config["batches"], data)
+        overlays, overlay_findings = load_overlays(workdir / config["batches"], data, not_personal=allow)
         if not (workdir / config["batches"]).is_dir() and config["batches"] != load_yaml(DEFAULT_CONFIG)["batches"]:
             message = "there is no such folder: no batch overlay is read"
             remedy = "correct the path; it counts from the working directory"
@@ -266,13 +267,16 @@ def trial_file(name: str, *, workdir: Path) -> Path:
     return workdir / name if name else PROJECT / "config" / "trials" / "scanpan1.yaml"
 
 
-def load_trial(path: Path) -> tuple[dict[str, Any], list[Finding]]:
+def load_trial(path: Path, *, not_personal: Collection[str]) -> tuple[dict[str, Any], list[Finding]]:
     """The protocol's rules; without cohorts, and with findings, where the file cannot be used."""
     try:
         trial = load_yaml(path)
     except ValueError as error:
         return {}, [Finding("error", "config", None, "trial", path.name, str(error), "correct the file or its path")]
-    findings = [*schema_findings(trial, schema="trial", table=path.name), *config_findings(trial, table=path.name)]
+    findings = [
+        *schema_findings(trial, schema="trial", table=path.name),
+        *config_findings(trial, table=path.name, allow=not_personal),
+    ]
     if not findings:
         message, remedy = "the window ends before it begins", "give [first day, last day]"
         findings = [
@@ -283,7 +287,9 @@ def load_trial(path: Path) -> tuple[dict[str, Any], list[Finding]]:
     return ({} if findings else trial), findings
 
 
-def load_overlays(folder: Path, data: StudyData) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
+def load_overlays(
+    folder: Path, data: StudyData, *, not_personal: Collection[str]
+) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
     """Every batch overlay of a folder, by batch, and what is wrong with them. The folder may be absent."""
     overlays: dict[str, dict[str, Any]] = {}
     findings: list[Finding] = []
@@ -296,7 +302,10 @@ def load_overlays(folder: Path, data: StudyData) -> tuple[dict[str, dict[str, An
         except ValueError as error:
             findings.append(Finding("error", table, None, "", "", str(error), "correct the file"))
             continue
-        problems = [*schema_findings(overlay, schema="batch", table=table), *config_findings(overlay, table=table)]
+        problems = [
+            *schema_findings(overlay, schema="batch", table=table),
+            *config_findings(overlay, table=table, allow=not_personal),
+        ]
         findings += problems
         if problems:
             continue
