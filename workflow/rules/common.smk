@@ -36,9 +36,11 @@ def forget_withdrawn():
 
 def keep_findings():
     """Leave the list of findings where it belongs, though Snakemake takes away the outputs of a job that failed."""
-    listed = Path(config["results"]) / "logs" / "check_study" / "findings.tsv"
+    listed = RESULTS_STAMP.parent / "logs" / "check_study" / "findings.tsv"
     if STUDY.has_errors and listed.is_file():
-        shutil.copyfile(listed, Path(config["results"]) / "study" / "findings.tsv")
+        kept = RESULTS_STAMP.parent / "study" / "findings.tsv"
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copyfile(listed, kept)
 
 
 def script_digest(script):
