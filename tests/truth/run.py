@@ -22,7 +22,7 @@ import yaml
 
 import naive
 from livermet import keys, truth
-from livermet.files import read_table, write_table
+from livermet.files import read_json, read_table, write_table
 from livermet.markers import compartment_of
 from livermet.simulate import simulate_study
 
@@ -118,6 +118,9 @@ def score_study(known: Path, results: Path, *, seed: int) -> list[dict]:
     library = [keys.LIBRARY]
     null = {
         "qc": truth.shuffled(ours["qc"], columns=["kept", "doublet_score"], within=library, seed=seed),
+        "ambient": truth.shuffled(
+            ours["ambient"].assign(all=0), columns=["contamination", "contamination_basis"], within=["all"], seed=seed
+        ),
         "cells": truth.shuffled(
             ours["cells"],
             columns=["compartment", "cell_type", "malignant", "cnv_score"],
@@ -131,6 +134,7 @@ def score_study(known: Path, results: Path, *, seed: int) -> list[dict]:
     }
     judges = {
         "qc": [lambda a: truth.score_qc(a, cells), lambda a: truth.score_doublets(a, cells)],
+        "ambient": [lambda a: truth.score_ambient(a, cells)],
         "cells": [
             lambda a: truth.score_annotation(a, cells, known_types=types, min_cells=MIN_CELLS),
             lambda a: truth.score_malignant(a, cells),
@@ -161,6 +165,7 @@ def our_answers(results: Path) -> dict[str, pd.DataFrame]:
     arms = read_table(results / "cohort" / "cnv.tsv").rename(columns={"called": "kind"})
     return {
         "qc": bare(pd.concat(qc, ignore_index=True)),
+        "ambient": contaminations(results),
         "cells": keyed(read_obs(results / "cohort" / "cells.h5ad")),
         "arms": arms[arms["kind"].isin(["gain", "loss"])],
         "abundance": bare(pd.concat(abundance, ignore_index=True)),
@@ -168,6 +173,16 @@ def our_answers(results: Path) -> dict[str, pd.DataFrame]:
         "niche": spots,
         "neighbourhood": read_table(results / "cohort" / "neighbourhood.tsv"),
     }
+
+
+def contaminations(results: Path) -> pd.DataFrame:
+    """Contamination of each single-cell library as its status tells it."""
+    statuses = [read_json(path) for path in sorted(results.glob("libraries/*/status.json"))]
+    found = {status[keys.LIBRARY]: status["metrics"].get("contamination") for status in statuses}
+    rows = [(name, entry["fraction"], entry["basis"]) for name, entry in found.items() if entry]
+    return pd.DataFrame(rows, columns=[keys.LIBRARY, "contamination", "contamination_basis"]).astype(
+        {"contamination": float}
+    )
 
 
 def counts_of(results: Path, libraries: list[str]) -> ad.AnnData:

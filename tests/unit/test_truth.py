@@ -9,6 +9,7 @@ from livermet.truth import (
     TARGETS,
     met,
     score_abundance,
+    score_ambient,
     score_annotation,
     score_arms,
     score_doublets,
@@ -163,6 +164,28 @@ def test_annotation_by_hand():
     # half of the cholangiocytes and a quarter of the malignant cells, each kind counting the same
     assert scores["annotation: cholangiocyte-malignant confusion"] == pytest.approx((1 / 2 + 1 / 4) / 2)
     assert scores["annotation: cells of no known type called unknown"] == 0.5
+
+
+def test_contamination_by_hand():
+    truth = pd.DataFrame(
+        {
+            "library_id": ["L1", "L1", "L1", "L2", "L3", "L4"],
+            "ambient_fraction": [0.1, 0.3, 0.9, 0.1, 0.05, 0.02],
+            "is_doublet": [0, 0, 1, 0, 0, 0],
+            "low_quality": 0,
+        }
+    )
+    answer = pd.DataFrame(
+        {
+            "library_id": ["L1", "L2", "L3", "L4"],
+            "contamination": [0.22, 0.05, 0.4, np.nan],
+            "contamination_basis": ["estimate", "estimate", "upper_bound", "none"],
+        }
+    )
+    scores = score_ambient(answer, truth)
+    assert scores["ambient: Spearman of contamination over libraries"] == pytest.approx(-0.5)
+    assert scores["ambient: libraries with a contamination"] == 0.75
+    assert scores["ambient: median relative error with raw droplets"] == pytest.approx(0.3)
 
 
 def test_arms_by_hand():

@@ -104,6 +104,7 @@ def library_page(inputs: LibraryInputs) -> str:
         alerts=library_alerts(status, inputs.siblings, warnings=inputs.warnings),
         metrics=_metrics(status, inputs.siblings),
         ambient_source=status["metrics"].get("ambient_source", "none"),
+        contamination=contamination_words(status["metrics"].get("contamination")),
         waterfall=_waterfall(int(status["n_in"]), removed, int(status["n_out"])),
         figures=_figures(inputs),
         types=_types(inputs.types, spatial=status["modality"] not in CELL_MODALITIES),
@@ -200,6 +201,24 @@ def _written(value: float, form: str) -> str:
 def _sibling_values(name: str, modality: str, siblings: Sequence[Mapping[str, Any]]) -> list[float]:
     passed = [s for s in siblings if s["modality"] == modality and s["status"] == "ok"]
     return [float(s["metrics"][name]) for s in passed if is_finite(s["metrics"].get(name))]
+
+
+def contamination_words(found: Mapping[str, Any] | None) -> str:
+    """What is known of the ambient share of the counts, in a sentence; "" for sections, where it is not asked."""
+    if found is None:
+        return ""
+    if found["basis"] == "none":
+        return f"Ambient share of the counts: not known ({found['reason']})."
+    percent = {name: f"{100 * found[name]:.1f}" for name in ("fraction", "low", "high")}
+    if found["basis"] == "estimate":
+        return (
+            f"Ambient share of the counts: {percent['fraction']} % (95 % interval {percent['low']} to "
+            f"{percent['high']} %), by {found['gene']} in cells that are no hepatocytes."
+        )
+    return (
+        f"Ambient share of the counts: at most {percent['fraction']} % (95 % limit {percent['high']} %), by "
+        f"{found['gene']} in cells that are no hepatocytes; raw droplets would tell it better."
+    )
 
 
 def _waterfall(n_in: int, removed: Sequence[tuple[str, int]], n_out: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, svds
 
 from livermet import keys
+from livermet.ambient import contamination
 from livermet.identity import library_evidence
 from livermet.markers import load_markers
 from livermet.status import DOUBLET, EXCLUDED, HIGH_MITO, LOW_COUNTS, LOW_GENES, OUTLIER_COUNTS, REASONS
@@ -513,6 +514,9 @@ def qc_library(
             "no gene whose symbol begins with MT-: mitochondrial shares are unknown and no cell was removed for one"
         )
     passed = table[kept]
+    if not spatial:
+        ambient = contamination(cells, passed["coarse_group"].to_numpy())
+        measured["contamination"] = asdict(ambient)
     status = {
         "library_id": row[keys.LIBRARY],
         "modality": row["modality"],

@@ -25,6 +25,7 @@ TARGETS: dict[str, tuple[str, float]] = {
     "qc: good neutrophils kept": (">=", 0.80),
     "doublets: AUPRC": (">=", 0.60),
     "doublets: heterotypic recall at expected rate": (">=", 0.50),
+    "ambient: Spearman of contamination over libraries": (">=", 0.60),
     "annotation: macro-F1 of compartments": (">=", 0.95),
     "annotation: macro-F1 of types": (">=", 0.80),
     "annotation: abstention": ("<=", 0.10),
@@ -109,6 +110,31 @@ def score_doublets(answer: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float
     return {
         "doublets: AUPRC": float(average_precision_score(both["is_doublet"], both["score"])),
         "doublets: heterotypic recall at expected rate": _mean(called[both["heterotypic"] == 1]),
+    }
+
+
+def score_ambient(answer: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Contamination of libraries against the mean ambient share of their good cells.
+
+    Parameters
+    ----------
+    answer
+        ``library_id``, ``contamination`` and ``contamination_basis`` ("estimate", "upper_bound" or "none"). A library
+        without an answer takes no part in the correlations; how many have one is told.
+    truth
+        ``library_id``, ``ambient_fraction``, ``is_doublet``, ``low_quality`` of each cell.
+    """
+    good = truth[(truth["is_doublet"] == 0) & (truth["low_quality"] == 0)]
+    share = good.groupby(keys.LIBRARY)["ambient_fraction"].mean()
+    both = answer.set_index(keys.LIBRARY).reindex(share.index).assign(share=share)
+    known = both.dropna(subset="contamination")
+    measured = known[known["contamination_basis"] == "estimate"]
+    return {
+        "ambient: Spearman of contamination over libraries": _spearman(known["contamination"], known["share"]),
+        "ambient: libraries with a contamination": _mean(both["contamination"].notna()),
+        "ambient: median relative error with raw droplets": float(
+            (measured["contamination"] / measured["share"] - 1).abs().median()
+        ),
     }
 
 
@@ -289,6 +315,13 @@ def score_negative_control(neighbourhood: pd.DataFrame, *, libraries: Iterable[s
 def _mean(values: Iterable[float]) -> float:
     values = np.asarray(list(values), dtype=float)
     return float(values.mean()) if len(values) else np.nan
+
+
+def _spearman(a: pd.Series, b: pd.Series) -> float:
+    """Rank correlation; NaN below three values or without any spread."""
+    if len(a) < 3 or a.nunique() < 2 or b.nunique() < 2:
+        return np.nan
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
 def _macro_f1(both: pd.DataFrame, level: str, min_cells: int) -> float:
