@@ -29,7 +29,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/snakefmt Snakefile workflow/rules
 
 truth: .venv/ready
-	$(BIN)/python tests/truth/run.py --cores $(CORES) --work build/truth
+	$(BIN)/python tests/truth/run.py --cores $(CORES) --work build/truth $(if $(REAL),--real $(REAL)) $(if $(REUSE),--reuse)
 
 benchmark: .venv/ready
 	$(BIN)/python -m livermet benchmark $(DEMO)/results

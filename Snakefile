@@ -52,12 +52,20 @@ include: "workflow/rules/ingest.smk"
 include: "workflow/rules/qc.smk"
 include: "workflow/rules/integrate.smk"
 include: "workflow/rules/annotate.smk"
+include: "workflow/rules/reference.smk"
+include: "workflow/rules/malignant.smk"
 include: "workflow/rules/spatial.smk"
 include: "workflow/rules/niches.smk"
 include: "workflow/rules/interactions.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/response.smk"
+include: "workflow/rules/differential.smk"
 include: "workflow/rules/report.smk"
+
+
+if config["reference"]["use"]:
+
+    include: "workflow/rules/mapping.smk"
 
 
 onstart:

@@ -27,4 +27,5 @@ with job_log(snakemake):
         run=read_json(given.run),
     )
     write_text(cohort_page(inputs), snakemake.output.report)
-    write_text(index_page(**common, files=index_files(params.libraries)), snakemake.output.index)
+    files = index_files(params.libraries, mapped=bool(params.config["reference"]["use"]))
+    write_text(index_page(**common, files=files), snakemake.output.index)

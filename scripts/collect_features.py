@@ -3,9 +3,8 @@
 import anndata as ad
 import pandas as pd
 
-from livermet import features, keys
+from livermet import features
 from livermet.files import read_table, write_parquet, write_table
-from livermet.markers import states_of
 from livermet.snake import job_log
 
 with job_log(snakemake):
@@ -17,11 +16,7 @@ with job_log(snakemake):
     table, left_out = features.combine(
         [
             features.composition_features(obs),
-            features.malignant_state_features(
-                obs,
-                states=states_of()[keys.MALIGNANT_TYPE],
-                min_cells=snakemake.params.min_malignant_cells,
-            ),
+            features.malignant_state_features(read_table(given.malignant)),
             features.niche_features(niches),
             features.zone_features(spots, min_spots=snakemake.params.min_spots_per_zone),
             features.interaction_features(read_table(given.interactions)),

@@ -5,4 +5,5 @@ from livermet.snake import job_log
 
 with job_log(snakemake):
     params = snakemake.params
-    ingest_library(params.row, snakemake.output.counts, ingest_config=params.ingest, simulated=params.simulated)
+    ingest_config = params.ingest | {"seed": params.seed}
+    ingest_library(params.row, snakemake.output.counts, ingest_config=ingest_config, simulated=params.simulated)

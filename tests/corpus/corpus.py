@@ -96,7 +96,7 @@ def _read_libraries(study: Study, case: Case) -> tuple[list[tuple[str, str]], li
     messages, left_out, genes = [], [], {}
     for name in study.libraries("cohort", "all"):
         row, qc = study.row(name), study.library_config("qc", name)
-        ingest = {"empty_max_counts": qc["empty_max_counts"]}
+        ingest = {name: qc[name] for name in ("empty_max_counts", "calling_fdr", "calling_min_counts")} | {"seed": 1}
         if case.library in ("", name):
             path = Path(study.config["results"]) / "libraries" / name / "counts.h5ad"
             ingest_library(row, path, ingest_config=ingest, simulated=False)

@@ -65,7 +65,7 @@ def library(name: str) -> Library:
     genes = sorted(marker_genes() - set(MITOCHONDRIAL))[: N_GENES - len(MITOCHONDRIAL)]
     symbols = [*genes, *(f"GENE{i}" for i in range(N_GENES - len(MITOCHONDRIAL) - len(genes))), *MITOCHONDRIAL]
     share = rng.gamma(0.6, size=N_GENES)
-    share[-len(MITOCHONDRIAL) :] = share.sum() / 200
+    share[-len(MITOCHONDRIAL) :] = share.sum() / (2000 if name == "B" else 200)  # B holds nuclei
     n = SIDE * SIDE if name == "C" else N_CELLS
     depth = 1500 * np.exp(rng.normal(0, 0.35, size=n))
     counts = rng.poisson(np.outer(depth, share / share.sum())).astype(np.int32)

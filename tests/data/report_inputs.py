@@ -12,10 +12,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from livermet.annotation_summary import TYPE_COLUMNS
 from livermet.catalogue import LABELS
+from livermet.differential import COLUMNS as DIFFERENTIAL_COLUMNS
+from livermet.differential import TEST_COLUMNS
 from livermet.findings import COLUMNS as FINDING_COLUMNS
+from livermet.integration_scores import COLUMNS as INTEGRATION_COLUMNS
 from livermet.library_report import LibraryInputs
+from livermet.malignant import malignant_columns
+from livermet.markers import states_of
+from livermet.overrides import OVERRIDE_COLUMNS
 from livermet.report import CohortInputs
+from livermet.transfer import COMPARISON_COLUMNS
 
 PARAMS = {
     "study": "/home/someone/study",
@@ -31,6 +39,7 @@ PARAMS = {
         "remove_doublets": True,
     },
     "integrate": {"n_hvg": 2000, "resolutions": [0.3, 0.5, 0.8, 1.2]},
+    "reference": {"use": ""},
     "spatial": {"margin_um": 250, "core_um": 500},
     "response": {
         "primary_label": "disease_control",
@@ -38,14 +47,15 @@ PARAMS = {
         "tissues": ["liver_met"],
         "confirmatory": [{"modality": "scrna", "family": "composition_type", "feature": "tam_SPP1"}],
         "alpha": 0.05,
+        "fdr": 0.1,
     },
 }
 
 COMPARTMENTS = ("epithelial", "liver_parenchyma", "endothelial", "mesenchymal", "myeloid", "lymphoid", "unknown")
 TYPES = ("malignant_ductal", "hepatocyte", "lsec", "caf_pan", "tam_SPP1", "t_CD8_effector", "unknown")
 FIGURES = (
-    "qc_waterfall qc_metrics clustering umap marker_dotplot composition malignancy distance_profiles zone_composition niches "
-    "niche_stability neighbourhood interactions associations confirmatory power"
+    "qc_waterfall qc_metrics clustering integration umap marker_dotplot annotation annotation_agreement composition malignancy "
+    "malignant_states volcano activity distance_profiles zone_composition niches niche_stability neighbourhood interactions associations confirmatory power"
 ).split()
 NUMBERS = {
     "confirmatory_tested": 0,
@@ -80,6 +90,14 @@ EMPTY = {
     "status": "library_id patient_id sample_id modality batch status reason n_in n_out",
     "cnv": "patient_id arm mean_log_ratio n_genes called reason",
     "clustering": "resolution n_clusters stability chosen",
+    "integration": " ".join(INTEGRATION_COLUMNS),
+    "annotation": " ".join(TYPE_COLUMNS),
+    "annotation_comparison": " ".join(COMPARISON_COLUMNS),
+    "overrides": " ".join(OVERRIDE_COLUMNS),
+    "malignant": " ".join(malignant_columns(states_of()["malignant_ductal"])),
+    "pdac_arms": "arm expected genes n_tested n_found n_contrary source confidence",
+    "differential": " ".join(DIFFERENTIAL_COLUMNS),
+    "differential_tests": " ".join(TEST_COLUMNS),
     "niches": "niche name cell_type mean_abundance enrichment n_spots n_patients",
     "niche_stability": "k ari_mean ari_sd chosen",
     "neighbourhood": "library_id patient_id timepoint tissue type_a type_b observed null_mean null_sd z n_spots null",
@@ -233,6 +251,7 @@ def demo_inputs(
             "chosen": [0, 1, 0, 0],
         }
     )
+    tables |= _cells(patients, rng)
     tables["niches"] = pd.DataFrame(
         [
             (f"n{k}", f"{TYPES[k]}-rich", name, float(rng.random() / 3), float(rng.normal()), 900 - 90 * k, 11 - k)
@@ -339,6 +358,48 @@ def demo_inputs(
             "overlays": {"B02": {"qc": {"min_counts": 150}}},
         },
     )
+
+
+def _cells(patients: list[str], rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    """Tables on embedding, types, malignant cells and expression."""
+
+    def filled(name: str, **columns: Any) -> pd.DataFrame:
+        """Rows with the given columns; counts begin with n_, all others are text or random shares."""
+        table = pd.DataFrame(columns)
+        for column in EMPTY[name].split():
+            if column not in table:
+                table[column] = rng.integers(1, 90, len(table)) if column.startswith("n_") else rng.random(len(table))
+        return table[EMPTY[name].split()]
+
+    place = {"timepoint": "T0_pre", "tissue": "liver_met", "modality": "scrna"}
+    text = {"reason": "", "purist_reason": "", "purist_missing": ""}
+    malignant = filled("malignant", patient_id=patients, **place, **text)
+    few = malignant.index[:2]
+    malignant.loc[few, [c for c in malignant if c.startswith(("fraction_", "purist_p", "purist_l"))]] = np.nan
+    malignant.loc[few, ["reason", "purist_reason"]] = "7 malignant cells, 20 needed"
+    genes = filled(
+        "differential", modality="scrna", cell_type=["caf_pan"] * 30, gene=[f"GENE{i}" for i in range(30)], ambient=0
+    )
+    tests = pd.DataFrame(
+        [
+            ("scrna", "caf_pan", 12, 9, "~ label", "tested", "centre left out: too many centres", 4100, 3),
+            ("scrna", "mast", 2, 1, "", "refused", "2 patients in the arm progression, 3 are needed", 0, 0),
+        ],
+        columns=EMPTY["differential_tests"].split(),
+    )
+    return {
+        "integration": filled("integration", score=["a score"], kind="overall", better="integrated", meaning="what it says"),
+        "annotation": filled(
+            "annotation", cell_type=list(TYPES), compartment="myeloid", sister="kupffer",
+            reference_label="T cell", celltypist_label="",
+        ),
+        "annotation_comparison": filled("annotation_comparison", source=["reference"], reason=""),
+        "overrides": filled("overrides", **{"target": ["c03"], "kind": "cluster", "from": "unknown: 9", "to": "mast", "note": ""}),
+        "malignant": malignant,
+        "pdac_arms": filled("pdac_arms", arm=["8q", "9p"], expected=["gain", "loss"], genes="MYC", source="Park 2024", confidence="V"),
+        "differential": genes.assign(q_global=0.01),
+        "differential_tests": tests,
+    }  # fmt: skip
 
 
 def _labels(patients: list[str], responders: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:

@@ -53,6 +53,7 @@ def rows(tmp_path, home):
             "raw_path": "",
             "pixel_um": None,
             "expected_cells": 6000,
+            "chemistry": "SC3Pv3",
         }
         for library, (modality, place) in places.items()
     ]
@@ -75,7 +76,7 @@ def test_libraries_go_from_raw_files_to_status_and_figures(home, tmp_path, rows)
     logs = {}
     for row in rows:
         out = places[row["library_id"]]
-        given = {"row": row, "ingest": {"empty_max_counts": 100}, "simulated": True}
+        given = {"row": row, "ingest": {"empty_max_counts": 100}, "seed": 1, "simulated": True}
         counts = str(out / "counts.h5ad")
         logs[row["library_id"]] = run(
             home, tmp_path, "ingest_library", input={}, output={"counts": counts}, params=given
@@ -141,7 +142,7 @@ def test_the_same_library_gives_the_same_bytes(home, tmp_path, rows):
     outputs = []
     for name in ("a", "b"):
         counts = str(tmp_path / name / "counts.h5ad")
-        given = {"row": rows[0], "ingest": {"empty_max_counts": 100}, "simulated": False}
+        given = {"row": rows[0], "ingest": {"empty_max_counts": 100}, "seed": 1, "simulated": False}
         run(home, tmp_path, "ingest_library", input={}, output={"counts": counts}, params=given)
         files = {key: str(tmp_path / name / key) for key in ("cells", "table", "status")}
         run(

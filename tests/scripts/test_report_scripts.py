@@ -22,7 +22,8 @@ sys.path.insert(0, str(PROJECT / "tests" / "data"))
 from report_inputs import FIGURES, PARAMS, demo_inputs, library_inputs
 
 STUDY_TABLES = ("patients", "samples", "libraries", "treatment", "scans", "response", "blood", "pathology", "outcome")
-QC_PARAMS = {"nmads_genes": 5, "nmads_mito": 5, "min_genes": 100, "min_counts_spot": 100, "max_pct_mito": 60}
+QC_PARAMS = {"nmads_genes": 5, "nmads_mito": 5, "min_genes": 100, "min_counts_spot": 100}
+QC_PARAMS |= {"max_pct_mito": 60, "max_pct_mito_nuclei": 5}
 CONFIG = {**PARAMS, "qc": {**PARAMS["qc"], **QC_PARAMS}, "report": {"title": "A title"}}
 
 

@@ -86,9 +86,9 @@ def scanpy_cells(counts: ad.AnnData) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns
     -------
     qc
-        library_id, barcode, kept, doublet_score of all cells.
+        library_id, barcode, kept, doublet_score, called (scrublet's own threshold) of all cells.
     cells
-        library_id, barcode, cell_type, compartment, malignant, cnv_score of the kept ones.
+        library_id, barcode, cell_type, compartment, malignant, cnv_score, cluster of the kept ones.
     """
     import scanpy as sc
 
@@ -97,12 +97,38 @@ def scanpy_cells(counts: ad.AnnData) -> tuple[pd.DataFrame, pd.DataFrame]:
     sc.pp.scrublet(adata, batch_key=keys.LIBRARY)
     score = np.full(counts.n_obs, np.nan)
     score[kept] = adata.obs["doublet_score"].to_numpy()
-    qc = identify(counts).assign(kept=kept.astype(int), doublet_score=score)
+    called = np.zeros(counts.n_obs, dtype=int)
+    called[kept] = adata.obs["predicted_doublet"].astype("boolean").fillna(False).astype(int)
+    qc = identify(counts).assign(kept=kept.astype(int), doublet_score=score, called=called)
 
     adata, clusters = scanpy_clusters(adata)
     scores = marker_means(sparse.csr_matrix(adata.X), adata.var_names)
     by_cluster = scores.groupby(clusters).mean()
-    return qc, named(identify(adata), by_cluster.idxmax(axis=1).loc[clusters].to_numpy(), scores)
+    types = by_cluster.idxmax(axis=1).loc[clusters].to_numpy()
+    return qc, named(identify(adata), types, scores).assign(cluster=clusters)
+
+
+def basal_fractions(counts: ad.AnnData, cells: pd.DataFrame) -> pd.DataFrame:
+    """Share of the malignant cells of each patient whose basal markers have a higher mean than their classical ones.
+
+    Parameters
+    ----------
+    counts
+        Counts, named "library:barcode".
+    cells
+        library_id, barcode, patient_id, malignant ("malignant" or another).
+    """
+    malignant = cells[cells["malignant"] == "malignant"]
+    names = (malignant[keys.LIBRARY] + ":" + malignant["barcode"]).to_numpy()
+    markers = load_markers()["genes"]
+    matrix = normalised(counts[names])
+    mean = {}
+    for state in ("mal_basal", "mal_classical"):
+        here = counts.var_names.get_indexer(markers[state])
+        mean[state] = np.asarray(matrix[:, here[here >= 0]].mean(axis=1)).ravel()
+    basal = pd.Series(mean["mal_basal"] > mean["mal_classical"])
+    share = basal.groupby(malignant[keys.PATIENT].to_numpy()).mean()
+    return share.rename_axis(keys.PATIENT).rename("fraction_basal").reset_index()
 
 
 def scanpy_niches(spots: ad.AnnData) -> pd.DataFrame:

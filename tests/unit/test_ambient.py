@@ -7,7 +7,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from livermet import keys
-from livermet.ambient import contamination
+from livermet.ambient import contamination, corrected_counts, soup_shares, without_soup
 from livermet.library_report import contamination_words
 
 SYMBOLS = ["ALB", "APOA1", *(f"G{i}" for i in range(200))]
@@ -87,6 +87,53 @@ def test_tissue_without_hepatocytes_gives_no_number():
     adata.var[keys.AMBIENT_COUNTS] = np.asarray(adata.X.sum(axis=0)).ravel()
     found = contamination(adata, groups[rows])
     assert found.basis == "none" and "no gene of hepatocytes" in found.reason
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_correction_takes_the_false_albumin_and_leaves_the_true(raw):
+    removed, hepatocytes, rest = [], [], []
+    for seed in range(12):
+        adata, groups, _ = library(seed, fraction=[0.03, 0.08, 0.15][seed % 3], raw=raw)
+        adata.uns[keys.META] = {"contamination": contamination(adata, groups).fraction}
+        soup = pd.DataFrame({"L1": soup_shares(adata)}, index=SYMBOLS)
+        corrected = corrected_counts(adata.X, libraries=np.full(adata.n_obs, "L1"), groups=groups, soup=soup, seed=seed)
+        assert corrected.dtype == np.int32 and (corrected > adata.X).nnz == 0
+        left = corrected.toarray() / np.maximum(adata.X.toarray(), 1)
+        lymphoid = groups == "lymphoid"
+        albumin = adata.X[lymphoid][:, 0].sum()
+        removed.append(1 - corrected[lymphoid][:, 0].sum() / albumin)
+        hepatocytes.append(corrected[~lymphoid][:, 0].sum() / adata.X[~lymphoid][:, 0].sum())
+        rest.append(corrected[lymphoid][:, 2:].sum() / adata.X[lymphoid][:, 2:].sum())
+        assert left.max() <= 1
+    assert np.median(removed) >= 0.9
+    assert np.median(hepatocytes) >= 0.9
+    assert np.median(rest) >= 0.7
+
+
+def test_correction_keeps_libraries_apart_and_the_order_of_cells():
+    counts = sparse.csr_matrix(np.array([[50, 50], [40, 60], [50, 50], [40, 60]], dtype=np.int32))
+    soup = pd.DataFrame({"A": [0.2, 0.0], "B": [0.0, 0.0]}, index=["x", "y"])
+    found = corrected_counts(
+        counts, libraries=np.array(["A", "B", "B", "A"]), groups=np.array(["t"] * 4), soup=soup, seed=1
+    ).toarray()
+    assert found[[1, 2]].tolist() == [[40, 60], [50, 50]]
+    assert found[[0, 3], 1].tolist() == [50, 60]
+    assert found[[0, 3], 0].sum() == pytest.approx(50, abs=2)
+
+
+def test_without_a_known_contamination_nothing_is_removed():
+    adata, _, _ = library(1, fraction=0.1)
+    adata.uns[keys.META] = {"contamination": np.nan}
+    assert soup_shares(adata).sum() == 0
+    adata.uns[keys.META] = {}
+    assert soup_shares(adata).sum() == 0
+
+
+def test_sums_of_groups_lose_what_each_library_brought():
+    sums = np.array([[100.0, 10.0], [5.0, 5.0]])
+    totals = np.array([[50.0, 60.0], [10.0, 0.0]])
+    soup = np.array([[0.1, 0.0], [0.5, 0.2]])
+    assert without_soup(sums, totals, soup).tolist() == [[65.0, 0.0], [4.0, 5.0]]
 
 
 def test_words_of_the_page():

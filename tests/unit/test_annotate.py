@@ -238,6 +238,7 @@ def test_states_are_scored_against_matched_sets():
         {"cell_type": ["malignant_ductal"] * 380 + ["hepatocyte"] * 20}, index=[f"c{i:03d}" for i in range(400)]
     )
     cells = ad.AnnData(sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=genes))
+    cells.layers["corrected"] = cells.X.copy()
     cells = an.score_states(cells, markers, min_state_z=1.5, min_cells=30, seed=1)
     tumour = np.arange(400) < 380
     assert cells.obs["score_mal_basal"][~tumour].isna().all()
@@ -250,6 +251,30 @@ def test_states_are_scored_against_matched_sets():
     assert set(called[~tumour]) == {""}
     null = cells.obs["score_mal_classical"].to_numpy()[tumour]
     assert abs(np.median(null)) < 1
+
+
+def test_a_gene_that_is_mostly_ambient_marks_no_state():
+    rng = np.random.default_rng(1)
+    markers = load_markers()
+    soup = markers.loc["mal_emt", "genes"][:6]
+    genes = gene_positions().index[:1500].union(pd.Index(sorted({g for m in markers["genes"] for g in m})))
+    obs = pd.DataFrame({"cell_type": ["malignant_ductal"] * 200}, index=[f"c{i:03d}" for i in range(200)])
+    cells = ad.AnnData(
+        sp.csr_matrix(rng.poisson(1, size=(200, len(genes))).astype(np.int32)), obs=obs, var=pd.DataFrame(index=genes)
+    )
+    bright = np.arange(200) < 50
+    counts = cells.X.toarray()
+    counts[np.ix_(bright, genes.get_indexer(soup))] += 12
+    cells.X = sp.csr_matrix(counts)
+    scores = []
+    for share_left in (1, 0):
+        corrected = counts.copy()
+        corrected[:, genes.get_indexer(soup)] *= share_left
+        cells.layers["corrected"] = sp.csr_matrix(corrected)
+        an.score_states(cells, markers, min_state_z=1.5, min_cells=30, seed=1)
+        scores.append(cells.obs["score_mal_emt"][bright].mean() - cells.obs["score_mal_emt"][~bright].mean())
+    assert scores[0] > 2
+    assert abs(scores[1]) < 0.5
 
 
 @pytest.mark.parametrize("n", [0, 1, 30])
@@ -277,6 +302,7 @@ def test_real_tumour_gets_the_compartments_of_its_authors(real_data):
     cells = ad.read_h5ad(real_data / "pdac_a" / "cells.h5ad")
     cells.X = sp.csr_matrix(cells.X).astype(np.int32)
     cells.obs["library_id"] = "PDAC-A"
+    cells.varm["ambient"] = pd.DataFrame({"PDAC-A": 0.0}, index=cells.var_names)
     cells = ig.embed(cells, batch_key="library_id", n_hvg=2000, n_pcs=30, n_neighbours=15, harmony=True, seed=1)
     cells, _ = an.annotate_types(cells, load_markers(), **TYPE_OPTIONS, seed=1)
     author = cells.obs["cell_type_author"].astype(str)

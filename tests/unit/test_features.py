@@ -135,33 +135,43 @@ def test_no_cells_gives_empty_tables():
     assert left_out.empty
 
 
-def malignant_obs():
-    obs = cells({"A1": {"malignant_ductal": 30, "t_reg": 5}, "B1": {"malignant_ductal": 19}})
-    obs["malignant"] = np.where(obs["cell_type"] == "malignant_ductal", "malignant", "normal")
-    obs["cell_state"] = np.where(np.arange(len(obs)) < 12, "mal_basal", "mal_classical")
-    obs["score_mal_basal"] = np.where(obs["malignant"] == "malignant", 1.0, 100.0)
-    obs["score_mal_classical"] = np.arange(len(obs), dtype=float)
-    return obs
+def malignant_table():
+    """Rows of malignant.tsv: A with all values, B without PurIST, C with too few cells."""
+    base = {"timepoint": "T0_pre", "tissue": "liver_met", "modality": "scrna", "purist_reason": "", "reason": ""}
+    stated = {"n_malignant": 30, "n_subtyped": 20.5, "fraction_basal": 0.25, "fraction_basal_low": 0.1}
+    stated |= {"fraction_classical": 0.7, "fraction_mal_basal": 0.4, "score_mal_basal": 1.0, "purist_logit": -2.0}
+    few = {"n_malignant": 19, "reason": "19 malignant cells, 20 needed"}
+    without = {"purist_logit": np.nan, "purist_reason": "3 informative gene pairs of PurIST, 5 needed"}
+    rows = [base | stated | {"patient_id": "A"}, base | stated | without | {"patient_id": "B"}]
+    return pd.DataFrame([*rows, base | few | {"patient_id": "C"}]).assign(score_mal_unscored=np.nan)
 
 
-def test_malignant_states_use_malignant_cells_only_and_need_enough_of_them():
-    states = ["mal_basal", "mal_classical", "mal_without_score"]
-    table, left_out = ft.malignant_state_features(malignant_obs(), states=states, min_cells=20)
-    assert value(table, "A", "malignant_state", "score_mal_basal")["value"] == 1
-    assert value(table, "A", "malignant_state", "fraction_mal_basal")["value"] == pytest.approx(12 / 30)
-    assert value(table, "A", "malignant_state", "fraction_mal_classical")["n_cells"] == 30
-    assert "B" not in set(table["patient_id"])
-    assert left_out[["patient_id", "reason"]].to_numpy().tolist() == [["B", "fewer than 20 malignant cells"]]
-    assert not table["feature"].str.contains("without_score").any()
+def test_malignant_states_come_from_their_table_and_what_is_missing_says_why():
+    table, left_out = ft.malignant_state_features(malignant_table())
+    found = table[table["patient_id"] == "A"].set_index("feature")
+    assert found["value"].to_dict() == {
+        "score_mal_basal": 1.0,
+        "fraction_basal": 0.25,
+        "fraction_mal_basal": 0.4,
+        "purist_logit": -2.0,
+    }
+    assert found["unit"].to_dict()["purist_logit"] == "logit"
+    assert set(table["n_cells"]) == {30}
+    assert set(table["patient_id"]) == {"A", "B"}
+    assert "purist_logit" not in set(table.loc[table["patient_id"] == "B", "feature"])
+    assert left_out[["patient_id", "feature", "reason"]].to_numpy().tolist() == [
+        ["C", "", "19 malignant cells, 20 needed"],
+        ["B", "purist_logit", "3 informative gene pairs of PurIST, 5 needed"],
+    ]
+    ft.combine([(table, left_out)])
 
 
-def test_malignant_states_without_malignant_cells():
-    obs = malignant_obs().assign(malignant="not_tested")
-    table, left_out = ft.malignant_state_features(obs, states=["mal_basal"], min_cells=20)
+def test_malignant_states_without_enough_malignant_cells():
+    table, left_out = ft.malignant_state_features(malignant_table().iloc[2:])
     assert table.empty
-    assert sorted(left_out["patient_id"]) == ["A", "B"]
-    empty, _ = ft.malignant_state_features(obs.iloc[:0], states=["mal_basal"], min_cells=20)
-    assert empty.empty
+    assert left_out["patient_id"].tolist() == ["C"]
+    nothing, _ = ft.malignant_state_features(malignant_table().iloc[:0])
+    assert nothing.empty
 
 
 def test_niche_fractions_over_all_sections():

@@ -186,3 +186,94 @@ def test_umap_is_reproducible():
     cells = embedded(small(1, n_patients=1))
     first = ig.add_umap(cells, seed=3).obsm["X_umap"].copy()
     np.testing.assert_array_equal(first, ig.add_umap(cells, seed=3).obsm["X_umap"])
+
+
+def test_umap_and_graph_stand_on_the_embedding_that_is_noted():
+    cells = embedded(small(2, n_patients=2))
+    assert ig.embedding_note(cells)["used"] == "X_integrated"
+    first = ig.add_umap(cells, seed=1).obsm["X_umap"].copy()
+    ig.note_embedding(cells, used="X_pca", reason="for once")
+    ig.connect(cells, n_neighbours=15)
+    expected = ig.neighbour_graph(cells.obsm["X_pca"], n_neighbours=15)[0]
+    assert abs(cells.obsp["connectivities"] - expected).max() == 0
+    assert not np.allclose(first, ig.add_umap(cells, seed=1).obsm["X_umap"])
+    assert cells.uns["livermet"]["reason"] == ""
+
+
+def clusters_of(**members):
+    cells = [(f"L01:{name}", cluster) for cluster, names in members.items() for name in names]
+    return pd.Series(dict(cells))
+
+
+def test_clusters_keep_the_names_of_an_earlier_run():
+    earlier = clusters_of(c00="abcdef", c01="ghij", c02="kl", c07="q")
+    # c00 lost a cell, c01 is split 3 to 1, c02 and c07 are gone, new cells came.
+    new = clusters_of(c00="ghi", c01="abcdeuvw", c02="j", c03="xyz")
+    names = ig.match_clusters(new, earlier)
+    assert names == {"c00": "c01", "c01": "c00", "c02": "c03", "c03": "c04"}
+    assert ig.match_clusters(new.iloc[::-1], earlier.iloc[::-1]) == names
+
+
+def test_stray_cells_are_no_counterpart():
+    earlier = clusters_of(c00="abcdefgh", c01="ijkl")
+    new = clusters_of(c00="abcdefghijkl", c01="mnopqrst")
+    assert ig.match_clusters(new, earlier) == {"c00": "c00", "c01": "c02"}
+    # One cell of eight of c01 came from c00: not enough for its name, which nobody has then.
+    new = clusters_of(c00="abcdefgijk", c01="hlmnopqr")
+    earlier = clusters_of(c00="abcdefghi", c01="jkl", c05="mnopqr")
+    assert ig.match_clusters(new, earlier) == {"c00": "c00", "c01": "c05"}
+
+
+def test_no_shared_cells_with_the_earlier_run_is_explained():
+    with pytest.raises(ValueError, match="integrate: earlier: none of the 2 cells"):
+        ig.match_clusters(clusters_of(c00="ab"), clusters_of(c00="cd"))
+
+
+def test_a_grown_study_keeps_its_cluster_names(tmp_path):
+    libraries = small(6, n_patients=4)
+    first = embedded(libraries[:3])
+    first, _ = ig.cluster(first, resolutions=[0.5], n_stability=1, seed=1)
+    # Names that no new run would give by itself.
+    first.obs["cluster"] = first.obs["cluster"].cat.rename_categories(lambda name: f"c{int(name[1:]) + 20}")
+    first.write_h5ad(tmp_path / "cells.h5ad")
+    earlier = ig.read_clusters(tmp_path / "cells.h5ad")
+    table = earlier.rename_axis("cell").rename("cluster").reset_index()
+    table.to_csv(tmp_path / "cells.tsv", sep="\t", index=False)
+    pd.testing.assert_series_equal(ig.read_clusters(tmp_path / "cells.tsv"), earlier)
+
+    grown, _ = ig.cluster(embedded(libraries), resolutions=[0.5], n_stability=1, seed=1)
+    by_itself = grown.obs["cluster"].astype(str)
+    grown, names = ig.follow_earlier(grown, earlier)
+    followed = grown.obs["cluster"].astype(str)
+    assert adjusted_rand_score(by_itself, followed) == 1
+    kept = names[(names["earlier"] != "") & (names["n"] > 0)]
+    assert (kept["cluster"] == kept["earlier"]).all()
+    assert names["n"].sum() == grown.n_obs
+    assert set(earlier) <= set(names["earlier"])
+    same = followed[earlier.index] == earlier
+    assert same.groupby(earlier).mean()[kept["earlier"]].gt(0.5).all()
+    assert same.mean() > 0.8
+
+
+def test_without_an_earlier_run_names_stay_and_are_listed():
+    cells, _ = ig.cluster(embedded(small(6, n_patients=2)), resolutions=[0.5], n_stability=1, seed=1)
+    before = cells.obs["cluster"].tolist()
+    cells, names = ig.follow_earlier(cells, None)
+    assert cells.obs["cluster"].tolist() == before
+    assert names["n"].sum() == cells.n_obs
+    assert (names["earlier"] == "").all()
+
+
+def test_an_earlier_file_without_clusters_is_explained(tmp_path):
+    path = tmp_path / "old.tsv"
+    path.write_text("cell\tgroup\nL01:a\tc00\n")
+    with pytest.raises(ValueError, match=r"old\.tsv: column cluster is missing"):
+        ig.read_clusters(path)
+    path.write_text("cell\tcluster\nL01:a\tc00\nL01:a\tc01\n")
+    with pytest.raises(ValueError, match="cell L01:a occurs twice"):
+        ig.read_clusters(path)
+
+
+def test_ties_in_size_are_named_by_the_smallest_member():
+    names = ig.name_clusters(np.array([2, 2, 0, 0, 1]), np.array(["d", "b", "c", "a", "e"]))
+    assert names.tolist() == ["c01", "c01", "c00", "c00", "c02"]

@@ -60,12 +60,13 @@ def patient(name, *, seed, types=TYPES, modality="scrna", planted=True):
         index=[f"L{name}:{i:04d}" for i in range(len(labels))],
     )
     counts = sparse.csr_matrix(rng.poisson(mean).astype(np.int32))
-    return AnnData(X=counts, obs=obs, var=pd.DataFrame(index=GENES))
+    return AnnData(X=counts, obs=obs, var=pd.DataFrame(index=GENES), layers={"corrected": counts.copy()})
 
 
 def cohort(*patients):
     adata = AnnData(
         X=sparse.vstack([p.X for p in patients], format="csr"),
+        layers={"corrected": sparse.vstack([p.layers["corrected"] for p in patients], format="csr")},
         obs=pd.concat([p.obs.astype({"cell_type": str}) for p in patients]),
         var=patients[0].var,
     )
@@ -194,6 +195,7 @@ def test_no_cells_at_all_gives_an_empty_table_with_its_columns():
 def test_nothing_expressed_is_not_detected():
     cells = patient("P1", seed=1)
     cells.X = sparse.csr_matrix(cells.X.multiply(~np.isin(GENES, [*LIGANDS, *RECEPTORS])).astype(np.int32))
+    cells.layers["corrected"] = cells.X.copy()
     assert set(run(cells)["status"]) == {"not_detected", "not_in_resource"}
 
 

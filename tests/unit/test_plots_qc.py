@@ -62,6 +62,16 @@ def test_a_library_has_the_panels_it_has_data_for(options, panels):
     assert len(figure.axes) == panels and f"L1: {table['kept'].sum()} of 60 barcodes kept" in words(figure)
 
 
+def test_the_curve_of_all_droplets_stands_beside_the_called_cells():
+    table = make_table(60)
+    status = make_status("L1", table)
+    assert "all droplets" not in words(plot_library_qc(table, status))
+    status["metrics"]["calling"] = {"certain": 1200, "curve": [[1, 9000], [60, 500], [2000, 40]]}
+    figure = plot_library_qc(table, status)
+    assert "line: all droplets" in words(figure) and "cells from 1,200 on" in words(figure)
+    assert figure.axes[0].get_xlim()[1] > 2000
+
+
 def test_bars_add_up_to_what_was_read_and_exclusions_are_explained():
     tables = [make_table(50, seed=1), make_table(40, kept=False), make_table(0)]
     reasons = ["", "12 of 40 cells passed", "x.h5: is a web page"]

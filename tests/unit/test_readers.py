@@ -25,11 +25,11 @@ from livermet.filecheck import check_files
 from livermet.guarded import ReaderCrashed, ReaderStopped, run_guarded
 from livermet.ingest import empty_droplets, ingest_library, read_first, read_library
 from livermet.readers import read_10x, read_h5ad, read_visium
-from livermet.sources import find_source, library_sources, read_scale_factors
+from livermet.sources import find_raw, find_source, library_sources, read_scale_factors
 from livermet.symbols import are_ensembl, genomes, marker_genes, restore_symbols, unique_symbols
 from livermet.visium import grid_pitch, micrometres_per_pixel, read_positions
 
-CONFIG = {"empty_max_counts": 100}
+CONFIG = {"empty_max_counts": 100, "calling_fdr": 0.001, "calling_min_counts": 200, "seed": 1}
 
 
 def make_counts(n_cells=12, n_genes=30, seed=0):
@@ -192,22 +192,65 @@ def test_genomes_are_told_by_the_ids_where_nothing_else_tells(tmp_path):
     assert are_ensembl(many) and not are_ensembl(symbols) and not are_ensembl([])
 
 
-def test_the_matrix_of_all_droplets_is_no_library_of_cells(tmp_path):
-    counts, barcodes, symbols = make_counts()
-    path = write_h5(tmp_path / "sample_raw_feature_bc_matrix.h5", counts, barcodes, symbols)
-    with pytest.raises(ValueError, match=r"matrix of all droplets \(raw\); name the filtered one as path, .* raw_path"):
-        find_source(path, modality="scrna")
-    with pytest.raises(ValueError, match="matrix of all droplets"):
-        find_source(write_mtx(tmp_path / "raw_feature_bc_matrix", *make_counts(), zipped=True), modality="snrna")
-    sparse_counts = sparse.random(12_000, 30, density=0.1, format="csr", dtype=np.int32, random_state=1)
-    sparse_counts.data[:] = 2
-    names = [f"T{i}" for i in range(12_000)]
-    path = write_h5(tmp_path / "droplets.h5", sparse_counts, names, symbols)
-    with pytest.raises(ValueError, match=r"droplets.h5: \d+ of 12000 barcodes have at most 10 genes: .* raw_path"):
-        read_library(make_row(path), ingest_config=CONFIG)
-    assert read_10x(path).n_obs == 12_000
-    few = write_h5(tmp_path / "few.h5", sparse_counts[:9_000], names[:9_000], symbols)
-    assert read_library(make_row(few), ingest_config=CONFIG).n_obs == 9_000
+def make_run(*, n_empty):
+    """Counts of 40 cells and of so many empty droplets after them, with names."""
+    rng = np.random.default_rng(0)
+    cells = rng.poisson(20, size=(40, 30)) * (rng.random((40, 30)) < 0.6)
+    counts = sparse.csr_matrix(np.vstack([cells, rng.poisson(0.1, size=(n_empty, 30))]).astype(np.int32))
+    return counts, [f"T{i}-1" for i in range(40 + n_empty)], [f"GENE{i}" for i in range(30)]
+
+
+def test_cells_are_called_from_all_droplets_whatever_tells_that_these_are_all(tmp_path):
+    counts, names, symbols = make_run(n_empty=3000)
+    paths = [
+        write_h5(tmp_path / "sample_raw_feature_bc_matrix.h5", counts, names, symbols),
+        write_mtx(tmp_path / "raw_feature_bc_matrix", counts, names, symbols, zipped=True),
+        write_mtx(tmp_path / "raw_gene_bc_matrices" / "GRCh38", counts, names, symbols, zipped=False),
+        write_h5(tmp_path / "run" / "outs" / "raw_feature_bc_matrix.h5", counts, names, symbols).parent.parent,
+        write_h5(tmp_path / "droplets.h5", *make_run(n_empty=12_000)),
+    ]
+    for path in paths:
+        read_first(make_row(path), "path")
+        adata = read_library(make_row(path), ingest_config=CONFIG)
+        assert adata.obs_names.tolist() == [f"L1:{name}" for name in names[:40]], path
+        assert (counts[:40] != adata.X).nnz == 0
+        meta = adata.uns[keys.META]
+        calling, notes = json.loads(meta["calling"]), json.loads(meta["notes"])
+        assert calling["n_called"] == 40 and calling["n_droplets"] <= 12_040 and calling["fdr"] == 0.001
+        assert "cells were called here" in notes[-1] and str(tmp_path) not in notes[-1]
+        assert adata.var[keys.AMBIENT_COUNTS].sum() >= counts[40:].sum()
+    assert read_10x(paths[-1]).n_obs == 12_040
+
+
+def test_called_cells_are_never_called_again(tmp_path):
+    counts, names, symbols = make_run(n_empty=3000)
+    write_h5(tmp_path / "run" / "outs" / "filtered_feature_bc_matrix.h5", counts[:25], names[:25], symbols)
+    write_h5(tmp_path / "run" / "outs" / "raw_feature_bc_matrix.h5", counts, names, symbols)
+    run = tmp_path / "run"
+    for raw_path in ("", str(run)):
+        adata = read_library(make_row(run, raw_path=raw_path), ingest_config=CONFIG)
+        assert adata.n_obs == 25 and json.loads(adata.uns[keys.META]["calling"]) is None
+    # Many barcodes with few genes are no droplets as long as they are fewer than any raw matrix has.
+    few = write_h5(tmp_path / "few.h5", *make_run(n_empty=9000))
+    assert read_library(make_row(few), ingest_config=CONFIG).n_obs == 9040
+
+
+def test_what_is_neither_droplets_nor_cells_is_refused_with_the_way_out(tmp_path):
+    counts, names, symbols = make_run(n_empty=3000)
+    named = write_h5(tmp_path / "raw_feature_bc_matrix.h5", counts[:40], names[:40], symbols)
+    for read in (lambda row: read_first(row, "path"), lambda row: read_library(row, ingest_config=CONFIG)):
+        with pytest.raises(
+            ValueError, match=r"all droplets \(raw\), but only 0 of 40 barcodes have at most 100 counts.*name"
+        ):
+            read(make_row(named))
+    few = write_h5(tmp_path / "few" / "raw_feature_bc_matrix.h5", counts[:100], names[:100], symbols)
+    with pytest.raises(
+        ValueError, match=r"cells can't be called from it: 55 of 100 .* name the matrix of called cells"
+    ):
+        read_library(make_row(few), ingest_config=CONFIG)
+    whole = write_h5(tmp_path / "whole" / "raw_feature_bc_matrix.h5", counts, names, symbols)
+    with pytest.raises(ValueError, match="as raw_path is; leave raw_path empty"):
+        read_library(make_row(whole, raw_path=str(few)), ingest_config=CONFIG)
 
 
 def test_whole_numbers_that_are_no_counts_are_told_by_their_totals(tmp_path):
@@ -632,9 +675,9 @@ def test_a_matrix_without_barcodes_is_a_failure_of_data(tmp_path):
 
 def test_folders_with_nothing_or_too_much_to_read_say_so(tmp_path):
     counts, barcodes, symbols = make_counts()
-    write_h5(tmp_path / "raw" / "raw_feature_bc_matrix.h5", counts, barcodes, symbols)
-    with pytest.raises(ValueError, match="raw matrix that lies there can't take its place"):
-        find_source(tmp_path / "raw", modality="scrna")
+    write_h5(tmp_path / "filtered" / "filtered_feature_bc_matrix.h5", counts, barcodes, symbols)
+    with pytest.raises(ValueError, match="filtered matrix that lies there can't take its place"):
+        find_raw(tmp_path / "filtered")
     for name in ("s1", "s2"):
         write_h5(tmp_path / "two" / f"{name}_filtered_feature_bc_matrix.h5", counts, barcodes, symbols)
     with pytest.raises(ValueError, match="several filtered matrices"):

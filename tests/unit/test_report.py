@@ -74,7 +74,7 @@ def test_an_empty_study_gets_reasons_instead_of_panels():
     page = cohort_page(empty_inputs())
     for key, _ in CONTENTS:
         assert f'<section id="{key}">' in page
-    for key in "flow labels findings data libraries qc cells composition malignancy sections niches neighbourhood interactions response".split():
+    for key in "flow labels findings data libraries qc cells composition malignancy expression sections niches neighbourhood interactions response".split():
         assert 'class="empty"' in section_of(page, key), key
     assert "<img" not in page
 
@@ -95,6 +95,12 @@ def test_hostile_text_is_escaped_everywhere(inputs):
         "neighbourhood": ["type_a"],
         "niches": ["name", "cell_type"],
         "response_filtered": ["reason"],
+        "annotation": ["cell_type", "sister", "reference_label"],
+        "annotation_comparison": ["source", "reason"],
+        "overrides": ["target", "from", "note"],
+        "malignant": ["patient_id", "reason"],
+        "differential": ["gene", "cell_type"],
+        "differential_tests": ["reason"],
     }.items():
         tables[name] = tables[name].assign(**dict.fromkeys(columns, HOSTILE))
     tables["features"] = tables["features"].assign(feature=HOSTILE)

@@ -17,6 +17,7 @@ from livermet.markers import load_markers
 from livermet.simulate import SIZES, cohort_counts, simulate_study, study_design
 from livermet.simulate.clinical import composition_deviations, recist_call, simulate_patients
 from livermet.simulate.expression import build_atlas, library_rates, select_genes
+from livermet.simulate.hard import choose_hard_cases
 from livermet.simulate.persons import simulate_alleles, with_personal_genes
 from livermet.simulate.tissue import GRID_UM, signed_distance, simulate_section, zone_of
 
@@ -150,7 +151,9 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_another_study(tmp_path)
     same = [path for path, digest in runs["c"].items() if runs["a"].get(path) == digest]
     # Beside the marker only what holds no random value may agree.
     assert all(
-        path.endswith(("SIMULATED", "scalefactors_json.json", "features.tsv.gz", "effects.tsv", "traps.tsv"))
+        path.endswith(
+            ("SIMULATED", "scalefactors_json.json", "features.tsv.gz", "effects.tsv", "traps.tsv", "hard_cases.tsv")
+        )
         for path in same
     )
 
@@ -499,6 +502,87 @@ def test_traps_exchange_and_repeat_files_and_leave_all_else_alone(study, tmp_pat
             target = Path(after[trap.library_id])
             matches = [p for p in copied if p.startswith(str(target))]
             assert matches and all(trapped[p] in set(sound.values()) for p in matches)
+
+
+@pytest.fixture(scope="module")
+def hard_study(tmp_path_factory):
+    """The study of the fixture ``study`` with hard cases."""
+    folder = tmp_path_factory.mktemp("hard")
+    simulate_study(folder, size="tiny", seed=3, **SMALL, hard_cases=True)
+    return folder
+
+
+def test_hard_cases_are_what_they_are_called(study, hard_study):
+    cases = _truth(hard_study, "hard_cases.tsv").set_index("case")
+    assert set(cases.index) == {"few_cells", "hepatocyte_rich", "no_copy_number", "own_chemistry"}
+    assert cases["patient_id"].is_unique and cases["library_id"].is_unique
+    cells = _truth(hard_study, "cells.tsv.gz").set_index("library_id")
+    libraries = _libraries(hard_study, "scrna").set_index("library_id")
+    few = cases.loc["few_cells", "library_id"]
+    sizes = cells.index.value_counts()
+    assert sizes[few] == libraries.loc[few, "expected_cells"] == 60
+    assert (sizes.drop(few) == SMALL["n_cells"]).all() and (libraries["expected_cells"].drop(few) == 6000).all()
+    rich = cells.loc[cases.loc["hepatocyte_rich", "library_id"], "cell_type"] == "hepatocyte"
+    assert 0.85 < rich.mean() < 1
+    flat = cases.loc["no_copy_number"]
+    assert flat["patient_id"] not in set(_truth(hard_study, "cnv.tsv")["patient_id"])
+    assert flat["patient_id"] in set(_truth(study, "cnv.tsv")["patient_id"])
+    assert cells.loc[flat["library_id"], "malignant"].sum() >= 5
+    patients = _truth(hard_study, "patients.tsv").set_index("patient_id")
+    own = cases.loc[["own_chemistry"]]
+    (centre,) = patients.loc[own["patient_id"], "centre"].unique()
+    assert len(own) == (patients["centre"] == centre).sum() >= 2
+    chemistry = libraries["chemistry"]
+    assert set(chemistry[own["library_id"]]) == {"SC3Pv2"} and "SC3Pv2" not in set(chemistry.drop(own["library_id"]))
+
+
+def test_hard_cases_leave_every_other_library_as_it_is(study, hard_study):
+    """What the option adds moves no draw of the study without it."""
+    cases = _truth(hard_study, "hard_cases.tsv")
+    assert _truth(study, "hard_cases.tsv").empty
+    plain, hard = _digests(study), _digests(hard_study)
+    assert set(plain) == set(hard)
+    changed = {path for path in plain if plain[path] != hard[path]}
+    flat = cases.loc[cases["case"] == "no_copy_number", "patient_id"].iloc[0]
+    owners = (*cases["library_id"], f"{flat}-T0-VIS")
+    allowed = {"truth/cells.tsv.gz", "truth/cnv.tsv", "truth/hard_cases.tsv", "truth/parameters.yaml"}
+    allowed |= {"study/libraries.tsv"}
+    assert all(path in allowed or path.split("/")[2] in owners for path in changed)
+    touched = {path.split("/")[2] for path in changed if path.startswith("study/raw/")}
+    assert set(cases["library_id"]) <= touched
+    tables = [_truth(folder, "cells.tsv.gz").set_index("library_id") for folder in (study, hard_study)]
+    pd.testing.assert_frame_equal(*(table.drop(index=cases["library_id"]) for table in tables))
+
+
+def test_a_chemistry_of_its_own_moves_genes_alike_in_all_types():
+    design = study_design("tiny", seed=4)
+    atlas = build_atlas(design)
+    patient = simulate_patients(design).iloc[0]
+    rates = {
+        name: library_rates(atlas, design, patient=patient, batch="B01", chemistry=name, platform="cells")
+        for name in ("SC3Pv3", "SC5P-R2", "SC3Pv2")
+    }
+    free = ~atlas.genes["mito"].to_numpy()
+    ratios = {name: np.log(rate[:, free] / rates["SC3Pv3"][:, free]) for name, rate in rates.items()}
+    own = ratios["SC3Pv2"] - ratios["SC3Pv2"].mean(axis=1, keepdims=True)
+    assert own.std() == pytest.approx(0.35, abs=0.02)
+    np.testing.assert_allclose(own[0], own[5], atol=1e-3)
+    assert abs(np.corrcoef(own[0], ratios["SC5P-R2"][0])[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("size", ["demo", "full"])
+def test_hard_cases_find_patients_in_every_study(size, seed):
+    design = study_design(size, seed=seed, hard_cases=True)
+    cases = choose_hard_cases(simulate_patients(design), design)
+    assert cases["patient_id"].is_unique and cases["case"].nunique() == 4
+
+
+def test_hard_cases_need_patients_enough():
+    design = study_design("demo", seed=1, hard_cases=True)
+    few = simulate_patients(design).groupby("centre").head(1)
+    with pytest.raises(ValueError, match="hard_cases: a centre of two patients and three patients with liver tissue"):
+        choose_hard_cases(few, design)
 
 
 def test_an_unknown_trap_is_refused():

@@ -8,17 +8,26 @@ from livermet import keys
 from livermet.truth import (
     TARGETS,
     met,
+    removed_at_random,
     score_abundance,
     score_ambient,
     score_annotation,
     score_arms,
+    score_basal,
+    score_calibration,
+    score_clusters,
+    score_correction,
     score_doublets,
+    score_hard_cells,
+    score_hard_clusters,
+    score_hard_correction,
     score_malignant,
     score_negative_control,
     score_niche,
     score_qc,
     score_zones,
     shuffled,
+    type_table,
 )
 
 CELL = ["library_id", "barcode"]
@@ -55,6 +64,7 @@ def perfect(truth):
     return truth[CELL].assign(
         kept=1 - truth["low_quality"],
         doublet_score=truth["is_doublet"] + 0.5 * truth["heterotypic"],
+        called=truth["is_doublet"],
         compartment=truth["compartment"].mask(novel, "unknown"),
         cell_type=truth["cell_type"].mask(novel, "unknown"),
         malignant=np.where(truth["malignant"] == 1, "malignant", "normal"),
@@ -77,6 +87,8 @@ def test_perfect_answers_about_cells_meet_every_target():
     assert scores["doublets: AUPRC"] == 1
     # the share is that of all libraries, so a library with more doublets than the mean loses a few
     assert scores["doublets: heterotypic recall at expected rate"] > 0.9
+    assert scores["doublets: heterotypic recall of calls"] == scores["doublets: precision of calls"] == 1
+    assert scores["doublets: median error of the rate over libraries"] == 0
     assert scores["annotation: macro-F1 of types"] == scores["annotation: macro-F1 of compartments"] == 1
     assert scores["annotation: abstention"] == scores["annotation: cholangiocyte-malignant confusion"] == 0
     assert scores["annotation: cells of no known type called unknown"] == 1
@@ -88,7 +100,7 @@ def test_perfect_answers_about_cells_meet_every_target():
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_shuffled_answers_are_near_chance(seed):
     truth = cells(seed=seed)
-    columns = ["kept", "doublet_score", "compartment", "cell_type", "malignant", "cnv_score"]
+    columns = ["kept", "doublet_score", "called", "compartment", "cell_type", "malignant", "cnv_score"]
     answer = shuffled(perfect(truth), columns=columns, within=["library_id"], seed=seed)
     scores = all_cell_scores(answer, truth)
     single = truth["low_quality"] == 0
@@ -128,9 +140,76 @@ def test_expected_rate_limits_the_calls_in_each_library():
             "low_quality": 0,
         }
     )
-    answer = truth[CELL].assign(doublet_score=np.tile(np.arange(100, 0, -1), 2))
+    answer = truth[CELL].assign(doublet_score=np.tile(np.arange(100, 0, -1), 2), called=0)
     scores = score_doublets(answer, truth)
     assert scores["doublets: heterotypic recall at expected rate"] == pytest.approx(6 / 8)
+
+
+def test_doublet_calls_by_hand():
+    # Doublets are a, b (of one type) and c in L1, x in L2; called are a, b, d and the low-quality e in L1, none in L2.
+    truth = pd.DataFrame(
+        {
+            "library_id": ["L1"] * 5 + ["L2"] * 2,
+            "barcode": list("abcdexy"),
+            "is_doublet": [1, 1, 1, 0, 0, 1, 0],
+            "heterotypic": [1, 0, 1, 0, 0, 1, 0],
+            "low_quality": [0, 0, 0, 0, 1, 0, 0],
+        }
+    )
+    answer = truth[CELL].assign(doublet_score=0.5, called=[1, 1, 0, 1, 1, 0, 0])
+    scores = score_doublets(answer, truth)
+    assert scores["doublets: precision of calls"] == pytest.approx(2 / 3)
+    assert scores["doublets: heterotypic recall of calls"] == pytest.approx(1 / 3)
+    # 3 of 4 called where 3 of 4 are doublets; none where 1 of 2 is
+    assert scores["doublets: median error of the rate over libraries"] == pytest.approx((0 + 0.5) / 2)
+    nobody = score_doublets(answer.assign(called=0), truth)
+    assert np.isnan(nobody["doublets: precision of calls"]) and nobody["doublets: heterotypic recall of calls"] == 0
+
+
+def corrections():
+    """T cells with 10 counts of albumin, and a hepatocyte; a tenth of all counts is ambient."""
+    truth = pd.DataFrame(
+        {
+            "library_id": ["L1", "L1", "L1", "L2", "L2"],
+            "barcode": list("abcde"),
+            "cell_type": ["t_reg", "hepatocyte", "t_reg", "t_CD4_conv", "tam_SPP1"],
+            "ambient_fraction": 0.1,
+            "is_doublet": [0, 0, 1, 0, 0],
+            "low_quality": 0,
+        }
+    )
+    answer = truth[CELL].assign(
+        counts=[1000.0, 3000.0, 9000.0, 1000.0, 1000.0],
+        counts_corrected=[900.0, 2700.0, 0.0, 900.0, 950.0],
+        alb=[10.0, 200.0, 900.0, 10.0, 50.0],
+        alb_corrected=[2.0, 190.0, 0.0, 4.0, 50.0],
+    )
+    return answer, truth
+
+
+def test_correction_by_hand():
+    answer, truth = corrections()
+    scores = score_correction(answer, truth)
+    assert scores["ambient: false ALB removed from T cells"] == pytest.approx(1 - 6 / 20)
+    assert scores["ambient: ALB kept in hepatocytes"] == pytest.approx(0.95)
+    # L1 loses 400 of 400 ambient counts, L2 150 of 200
+    assert scores["ambient: median relative error of the counts removed"] == pytest.approx((0 + 0.25) / 2)
+    cases = pd.DataFrame({"case": ["hepatocyte_rich"], "library_id": ["L2"]})
+    name = "hard, 95 % hepatocytes: false ALB removed from T cells"
+    assert score_hard_correction(answer, truth, cases)[name] == pytest.approx(0.6)
+    assert np.isnan(score_hard_correction(answer, truth, cases.iloc[:0])[name])
+
+
+def test_removal_at_random_takes_the_same_total_without_regard_to_genes():
+    answer, truth = corrections()
+    null = removed_at_random(answer)
+    sums = [table.groupby("library_id")["counts_corrected"].sum() for table in (answer, null)]
+    pd.testing.assert_series_equal(*sums)
+    # L1 keeps 3600 of 13000 counts and L2 1850 of 2000, of albumin as of every gene
+    kept = 10 * 3600 / 13000 + 10 * 1850 / 2000
+    scores = score_correction(null, truth)
+    assert scores["ambient: false ALB removed from T cells"] == pytest.approx(1 - kept / 20)
+    assert scores["ambient: ALB kept in hepatocytes"] == pytest.approx(3600 / 13000)
 
 
 def test_annotation_by_hand():
@@ -166,6 +245,164 @@ def test_annotation_by_hand():
     assert scores["annotation: cells of no known type called unknown"] == 0.5
 
 
+def typed(true, given):
+    truth = pd.DataFrame(
+        {"library_id": "L1", "barcode": [str(i) for i in range(len(true))], "cell_type": true, "is_doublet": 0}
+    ).assign(low_quality=0)
+    return truth[CELL].assign(cell_type=given), truth
+
+
+def test_type_table_by_hand():
+    answer, truth = typed(
+        ["b_cell"] * 4 + ["t_reg"] * 2 + ["novel_a"] * 4,
+        ["b_cell", "b_cell", "t_reg", "unknown", "t_reg", "t_reg", "t_reg", "t_reg", "t_reg", "unknown"],
+    )
+    table = type_table(answer, truth, known_types=TYPES).set_index("cell_type")
+    assert table.index.tolist() == ["b_cell", "t_reg"] and table["n_cells"].tolist() == [4, 2]
+    assert table["precision"].tolist() == pytest.approx([1, 2 / 3])
+    assert table["recall"].tolist() == pytest.approx([0.5, 1])
+    assert table["f1"].tolist() == pytest.approx([2 / 3, 0.8])
+    assert table["missed_share"].tolist() == [0.25, 0] and table.loc["t_reg", "missed_as"] == ""
+    assert table["novel_share"].tolist() == [0, 0.75]
+    known = truth["cell_type"] != "novel_a"
+    scores = score_annotation(
+        answer.assign(compartment="lymphoid"),
+        truth.assign(compartment="lymphoid")[known],
+        known_types=TYPES,
+        min_cells=1,
+    )
+    assert scores["annotation: macro-F1 of types"] == pytest.approx(table["f1"].mean())
+
+
+def test_calibration_by_hand():
+    answer, truth = typed(["b_cell"] * 8 + ["novel_a"] * 2, ["b_cell"] * 4 + ["t_reg"] * 4 + ["b_cell", "unknown"])
+    answer["confidence"] = [0.95] * 4 + [0.42, 0.44, 0.46, 0.48] + [0.95, 0.3]
+    name = "annotation: calibration error of confidence"
+    # 5 cells at .95, 4 of them right; 4 cells at .45, none right; the unnamed cell states nothing
+    assert score_calibration(answer, truth)[name] == pytest.approx((5 * abs(0.95 - 0.8) + 4 * 0.45) / 9)
+    # In one bin the two errors are set against one another.
+    whole = (5 * 0.95 + 4 * 0.45 - 4) / 9
+    assert score_calibration(answer, truth, n_bins=1)[name] == pytest.approx(whole)
+    assert score_calibration(answer.iloc[:4].assign(confidence=1.0), truth)[name] == 0
+    assert np.isnan(score_calibration(answer.assign(cell_type="unknown"), truth)[name])
+
+
+def test_clusters_that_malignant_cells_split_by_patient_cost_only_over_all_cells():
+    truth = cells().assign(is_doublet=0, low_quality=0)
+    private = truth["cell_type"].mask(truth["malignant"] == 1, "malignant in " + truth["library_id"])
+    scores = score_clusters(truth[CELL].assign(cluster=private), truth)
+    assert scores["clusters: ARI with types, cells that are not malignant"] == 1
+    assert scores["clusters: ARI with types, all cells"] < 0.95
+    one = score_clusters(truth[CELL].assign(cluster="c00"), truth)
+    assert one["clusters: ARI with types, all cells"] == 0
+
+
+def test_rand_index_by_hand():
+    answer, truth = typed(["b_cell"] * 3 + ["t_reg"] * 3, "")
+    answer["cluster"] = list("112222")
+    # Pairs together in both 1 + 3, in types 6, in clusters 1 + 6, of 15: (4 - 2.8) / (6.5 - 2.8)
+    scores = score_clusters(answer, truth.assign(malignant=0))
+    assert scores["clusters: ARI with types, all cells"] == pytest.approx((4 - 6 * 7 / 15) / (6.5 - 6 * 7 / 15))
+
+
+def basal_cells(patients):
+    """Malignant cells: basal, classical and cycling ones of each patient."""
+    rows = [
+        (name, state)
+        for name, numbers in patients.items()
+        for state, n in zip(["mal_basal", "mal_classical", "mal_cycling"], numbers, strict=True)
+        for _ in range(n)
+    ]
+    table = pd.DataFrame(rows, columns=["patient_id", "cell_state"])
+    return table.assign(malignant=1, is_doublet=0, low_quality=0)
+
+
+def test_basal_fraction_by_hand():
+    # True shares .5, .25, .1 and 1; P5 has too few cells, P6 no answer.
+    truth = basal_cells(
+        {"P1": (10, 10, 5), "P2": (5, 15, 0), "P3": (2, 18, 1), "P4": (20, 0, 0), "P5": (9, 10, 0), "P6": (10, 10, 0)}
+    )
+    answer = pd.DataFrame(
+        {"patient_id": [f"P{i}" for i in range(1, 7)], "fraction_basal": [0.4, 0.45, 0.1, 0.8, 0.0, np.nan]}
+    )
+    scores = score_basal(answer, truth)
+    # Ranks 3 2 1 4 against 2 3 1 4
+    assert scores["malignant: Spearman of basal fraction over patients"] == pytest.approx(0.8)
+    assert scores["malignant: median absolute error of basal fraction"] == pytest.approx((0.1 + 0.2) / 2)
+    assert scores["malignant: patients with a basal fraction"] == 0.8
+    nothing = score_basal(answer.iloc[:0], truth)
+    assert np.isnan(nothing["malignant: Spearman of basal fraction over patients"])
+
+
+def test_tumours_without_copy_number_change_count_and_are_told_apart():
+    truth = cells().assign(is_doublet=0, low_quality=0)
+    answer = perfect(truth)
+    blind = answer["cnv_score"].mask(answer["library_id"] == "L2", 0.5)
+    scores = score_malignant(answer.assign(cnv_score=blind), truth, unchanged=["L2"])
+    assert scores["malignant: AUROC of CNV score"] < 0.95
+    assert scores["malignant: AUROC of CNV score, tumours with copy-number change"] == 1
+
+
+def test_hard_cases_by_hand():
+    few = [("L1", "b_cell")] * 4 + [("L1", "hepatocyte")] * 4
+    rich = [("L2", "hepatocyte")] * 6 + [("L2", "t_reg")] * 4
+    flat = [("L3", keys.MALIGNANT_TYPE)] * 5 + [("L3", keys.CHOLANGIOCYTE)] * 2
+    own = [("L4", "b_cell")] * 2 + [("L4", "t_reg")] * 2
+    truth = pd.DataFrame([*few, *rich, *flat, *own, ("L4", "novel_a")], columns=["library_id", "cell_type"])
+    truth = truth.assign(barcode=[str(i) for i in range(len(truth))], is_doublet=0, low_quality=0)
+    truth["compartment"] = truth["cell_type"].map(TYPES).fillna("lymphoid")
+    truth["malignant"] = (truth["cell_type"] == keys.MALIGNANT_TYPE).astype(int)
+    answer = truth[[*CELL, "cell_type", "compartment"]].assign(malignant="normal")
+    answer.loc[14:17, ["cell_type", "compartment"]] = ["hepatocyte", "liver_parenchyma"]
+    answer.loc[14:15, ["cell_type", "compartment"]] = ["t_reg", "lymphoid"]
+    answer.loc[18, "malignant"] = "malignant"
+    answer.loc[19:21, "cell_type"] = keys.UNCERTAIN_EPITHELIAL
+    answer.loc[23, "malignant"] = "malignant"
+    answer.loc[25:26, "cell_type"] = "t_reg"
+    names = ["few_cells", "hepatocyte_rich", "no_copy_number", "own_chemistry"]
+    cases = pd.DataFrame({"case": names, "library_id": ["L1", "L2", "L3", "L4"]})
+    scores = score_hard_cells(answer.drop([0, 4]), truth, cases, known_types=TYPES, min_cells=2)
+    # Two of eight cells were removed; the others have the right compartment.
+    assert scores["hard, 60 cells: good cells annotated"] == 0.75
+    assert scores["hard, 60 cells: macro-F1 of compartments"] == 1
+    # Of four T cells two are called hepatocytes: precision 1, recall 1/2.
+    assert scores["hard, 95 % hepatocytes: macro-F1 of compartments of the other cells"] == pytest.approx(2 / 3)
+    assert scores["hard, no copy-number change: malignant cells called malignant"] == 0.2
+    assert scores["hard, no copy-number change: malignant cells without a stated type"] == 0.6
+    assert scores["hard, no copy-number change: cholangiocytes called malignant"] == 0.5
+    # b_cell 0, t_reg precision 1/2 and recall 1
+    assert scores["hard, own chemistry: macro-F1 of types"] == pytest.approx((0 + 2 / 3) / 2)
+    without = score_hard_cells(answer, truth, cases.iloc[:0], known_types=TYPES, min_cells=2)
+    assert np.isnan(without["hard, 60 cells: good cells annotated"])
+
+
+def test_overlap_of_clusters_by_hand():
+    # b_cell: C1 half in c1, half in c2; C2 all in c1; C3 (own chemistry) all in c3, and half of its t_reg in c4.
+    truth = pd.DataFrame(
+        {
+            "library_id": ["L1"] * 4 + ["L2"] * 4 + ["L3"] * 4,
+            "barcode": [str(i) for i in range(12)],
+            "centre": ["C1"] * 4 + ["C2"] * 4 + ["C3"] * 4,
+            "cell_type": ["b_cell"] * 2
+            + ["t_reg"] * 2
+            + ["b_cell"] * 2
+            + ["t_reg"] * 2
+            + ["b_cell"] * 2
+            + ["t_reg"] * 2,
+            "malignant": 0,
+            "is_doublet": 0,
+            "low_quality": 0,
+        }
+    )
+    answer = truth[CELL].assign(cluster="c1 c2 c4 c4 c1 c1 c4 c4 c3 c3 c4 c5".split())
+    cases = pd.DataFrame({"case": ["own_chemistry"], "library_id": ["L3"]})
+    scores = score_hard_clusters(answer, truth, cases, min_cells=2)
+    assert scores["hard, own chemistry: overlap of its clusters with the others"] == pytest.approx((0 + 0.5) / 2)
+    assert scores["hard, own chemistry: overlap between ordinary centres"] == pytest.approx((0.5 + 1) / 2)
+    fewer = score_hard_clusters(answer, truth, cases, min_cells=3)
+    assert np.isnan(fewer["hard, own chemistry: overlap of its clusters with the others"])
+
+
 def test_contamination_by_hand():
     truth = pd.DataFrame(
         {
@@ -198,6 +435,8 @@ def test_arms_by_hand():
     )
     scores = score_arms(answer, truth)
     assert scores["malignant: recall of arm events"] == 0.5
+    # 9p is missed and 8q found; 18q11 and 18q21 are bands
+    assert scores["malignant: recall of arm events, whole arms"] == 0.5
     assert scores["malignant: precision of arm events"] == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="X5"):
         score_arms(answer.assign(arm="X5"), truth)

@@ -1,7 +1,7 @@
 """
 Features of patients.
 
-Takes the annotated cells, the sections with zones and niches, the interactions and the blood values of a scope; leaves
+Takes the annotated cells, the table of malignant cells, the sections with zones and niches, the interactions and the blood values of a scope; leaves
 one long table (a value per patient, timepoint, tissue, modality, family and feature) and a table of what was left out,
 with the reason. Counts of a patient are summed over libraries before fractions are taken.
 """
@@ -10,6 +10,7 @@ with the reason. Counts of a patient are summed over libraries before fractions 
 rule collect_features:
     input:
         cells="<results>/{scope}/cells.h5ad",
+        malignant="<results>/{scope}/malignant.tsv",
         sections=lambda wc: expand(
             "<results>/{scope}/sections/{library}/zones.h5ad",
             scope=wc.scope,
@@ -37,7 +38,6 @@ rule collect_features:
         code=script_digest("collect_features.py"),
         libraries=lambda wc: scope_rows(wc.scope, "all"),
         min_spots_per_zone=config["spatial"]["min_spots_per_zone"],
-        min_malignant_cells=20,
         windows=STUDY.trial.get("windows", {}),
     message:
         "Features per patient, {wildcards.scope}"

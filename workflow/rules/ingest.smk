@@ -2,8 +2,8 @@
 Reading of raw libraries.
 
 Takes the files that an instrument left for one library; leaves sparse integer counts with gene ids and symbols, positions
-in micrometres, and the counts of the empty droplets where raw droplets were given. A library that can't be read leaves
-counts without cells, and the reason.
+in micrometres, and the counts of the empty droplets where raw droplets were given. Where these are all that was given,
+cells are called from them. A library that can't be read leaves counts without cells, and the reason.
 """
 
 
@@ -29,7 +29,11 @@ rule ingest_library:
             name: library_row(wc.library)[name]
             for name in ("library_id", "sample_id", "patient_id", "modality", "path", "raw_path", "pixel_um")
         },
-        ingest=lambda wc: {"empty_max_counts": library_config("qc", wc.library)["empty_max_counts"]},
+        ingest=lambda wc: {
+            name: library_config("qc", wc.library)[name]
+            for name in ("empty_max_counts", "calling_fdr", "calling_min_counts")
+        },
+        seed=config["seed"],
         simulated=SIMULATED,
     message:
         "Reading library {wildcards.library}"

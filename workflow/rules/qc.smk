@@ -26,12 +26,16 @@ rule qc_library:
         runtime=minutes(15),
     params:
         code=script_digest("qc_library.py"),
-        # The share of acinar counts is judged by collect_status.
+        # Cells are called by ingest_library, the share of acinar counts is judged by collect_status.
         qc=lambda wc: {
-            key: value for key, value in library_config("qc", wc.library).items() if key != "max_acinar_percent"
+            key: value
+            for key, value in library_config("qc", wc.library).items()
+            if key not in ("empty_max_counts", "calling_fdr", "calling_min_counts", "max_acinar_percent")
         },
         # What quality control depends on: a change elsewhere in the tables does not repeat it.
-        row=lambda wc: {name: library_row(wc.library)[name] for name in ("library_id", "modality", "expected_cells")},
+        row=lambda wc: {
+            name: library_row(wc.library)[name] for name in ("library_id", "modality", "chemistry", "expected_cells")
+        },
         seed=config["seed"],
     message:
         "QC of library {wildcards.library}"

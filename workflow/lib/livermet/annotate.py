@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from anndata import AnnData
 from scipy.special import logsumexp
 
 from livermet import evidence, keys
+from livermet.ambient import corrected_counts, without_soup
 from livermet.cnv import CopyNumbers, call_malignant
 from livermet.integrate import (
     leiden,
@@ -30,10 +32,15 @@ from livermet.integrate import (
     remove_batch,
     variable_genes,
 )
+from livermet.malignant import subtypes
+from livermet.overrides import apply_overrides
+
+if TYPE_CHECKING:
+    from livermet.tables import StudyTable
 
 logger = logging.getLogger(__name__)
 
-GROUP = "annotation_group"
+GROUP = keys.GROUP
 EVIDENCE_COLUMNS = (
     "cluster",
     "n_cells",
@@ -122,7 +129,7 @@ def annotate_types(
     group_resolution
         Leiden resolution within a compartment.
     min_score
-        Log odds (natural) against chance that a group needs for a compartment.
+        Log odds (natural) against chance that a group needs for a compartment; for a type, ln(n) more, of n types.
     min_confidence
         Smallest probability (0 to 1) of a stated type; below it the type is ``unknown``.
     seed
@@ -142,18 +149,25 @@ def annotate_types(
     order = np.argsort(adata.obs_names.to_numpy().astype(str), kind="stable")
     counts = sp.csr_matrix(adata.X)[order].astype(np.float32)
     graph = adata.obsp["connectivities"][order][:, order]
-    batch = pd.factorize(adata.obs[keys.LIBRARY].astype(str).to_numpy()[order], sort=True)[0]
+    batch, libraries = pd.factorize(adata.obs[keys.LIBRARY].astype(str).to_numpy()[order], sort=True)
+    soup = adata.varm[keys.AMBIENT][libraries].to_numpy().T
+    cell_totals = sp.csr_matrix(one_hot(batch).multiply(counts.sum(axis=1).T).T)
     sets = marker_sets(markers, adata.var_names)
     background = _background(counts, sets, seed=seed)
 
+    def expressed(groups: np.ndarray) -> np.ndarray:
+        totals = np.asarray((one_hot(groups) @ cell_totals).todense(), dtype=float)
+        return without_soup(_sums(counts, groups), totals, soup)
+
     fine = leiden(graph, resolution=fine_resolution, seed=seed)
-    kind = compartment_evidence(_sums(counts, fine), sets, background, min_score=min_score).kind
+    kind = compartment_evidence(expressed(fine), sets, background, min_score=min_score).kind
     groups = _regroup(counts, batch, kind[fine], fine, sets, resolution=group_resolution, seed=seed)
     groups = merge_alike(groups, _sums(counts, groups), first_kind(groups, kind[fine]))
-    groups = split_foreign(counts, groups, compartment_of_groups(counts, groups, sets, background, min_score), sets)
+    kind = compartment_evidence(expressed(groups), sets, background, min_score=min_score).kind
+    groups = split_foreign(counts, groups, kind, sets)
     groups = refine_groups(counts, groups)
 
-    sums = _sums(counts, groups)
+    sums = expressed(groups)
     found = compartment_evidence(sums, sets, background, min_score=min_score)
     types = type_evidence(sums, found, sets, min_score=min_score)
     names = name_clusters(groups, adata.obs_names.to_numpy()[order])
@@ -240,7 +254,8 @@ def type_evidence(sums: np.ndarray, found: CompartmentEvidence, sets: MarkerSets
     """Type of each group within its compartment, all groups of a compartment together.
 
     A type must raise more of its own markers than the group raises of its sisters' (log odds above zero), and more
-    than chance by ``min_score``; otherwise the group has no type.
+    than chance by ``min_score`` and ln(n), since the best of the n types of a compartment has n chances to look right;
+    otherwise the group has no type.
     """
     shape = found.types.shape
     against = np.full(shape, -np.inf)
@@ -271,7 +286,8 @@ def type_evidence(sums: np.ndarray, found: CompartmentEvidence, sets: MarkerSets
         total = logsumexp(np.column_stack([fair, np.zeros(len(rows))]), axis=1, keepdims=True)
         against[np.ix_(rows, columns)] = score
         probability[np.ix_(rows, columns)] = np.exp(fair - total)
-        supported = (score[np.arange(len(rows)), best] > 0) & (found.types[rows, columns[best]] >= min_score)
+        needed = min_score + np.log(len(columns))
+        supported = (score[np.arange(len(rows)), best] > 0) & (found.types[rows, columns[best]] >= needed)
         chosen[rows] = np.where(supported, columns[best], -1)
     return TypeEvidence(against_sisters=against, probability=probability, chosen=chosen)
 
@@ -288,6 +304,9 @@ def _regroup(
 ) -> np.ndarray:
     """Clusters within each compartment, on the genes that vary there and its markers; small compartments keep the
     first cut.
+
+    Libraries are aligned (Harmony) in each but the epithelial one: malignant cells truly differ between patients, and
+    aligned they would hide their states among those of others.
     """
     log_counts = log_normalise(counts)
     groups = np.zeros(len(kind), dtype=int)
@@ -307,7 +326,8 @@ def _regroup(
             ]
             genes = np.union1d(variable_genes(local, codes, n_top=1000), np.concatenate(own))
             scores = principal_components(local[:, genes], n_pcs=min(25, cells.size // 10), seed=seed)
-            scores = remove_batch(scores, codes, seed=seed)
+            if not (known and sets.kinds[code] == "epithelial"):
+                scores = remove_batch(scores, codes, seed=seed)
             graph, _ = neighbour_graph(scores, n_neighbours=10)
             part = leiden(graph, resolution=resolution, seed=seed)
         groups[cells] = start + part
@@ -356,13 +376,6 @@ def merge_alike(groups: np.ndarray, sums: np.ndarray, kind: np.ndarray) -> np.nd
     tree = linkage(squareform(np.triu(differing, 1) + np.triu(differing, 1).T), "average")
     merged = fcluster(tree, MIN_DIFFERENT_GENES, "distance")
     return pd.factorize(merged[groups], sort=True)[0]
-
-
-def compartment_of_groups(
-    counts: sp.csr_matrix, groups: np.ndarray, sets: MarkerSets, background: np.ndarray, min_score: float
-) -> np.ndarray:
-    """Compartment code of each group."""
-    return compartment_evidence(_sums(counts, groups), sets, background, min_score=min_score).kind
 
 
 def split_foreign(counts: sp.csr_matrix, groups: np.ndarray, kind: np.ndarray, sets: MarkerSets) -> np.ndarray:
@@ -481,13 +494,25 @@ def _evidence_table(
     return table.sort_values(["cluster", "score"], ascending=[True, False], kind="stable").reset_index(drop=True)
 
 
-def apply_copy_numbers(adata: AnnData, copy_numbers: CopyNumbers, *, min_score: float) -> AnnData:
-    """Join marker evidence and copy number to the final epithelial types, in place.
+def apply_copy_numbers(adata: AnnData, copy_numbers: CopyNumbers, *, min_score: float, min_private: float) -> AnnData:
+    """Join marker evidence, copy number and privacy to the final epithelial types, in place.
 
-    Copy-number change: ``malignant_ductal``. None, with the markers of bile ducts: ``cholangiocyte``. None, without
-    them, or ambiguous: ``epithelial_uncertain``. Where copy number could not be tested, markers alone decide if their
-    odds are clear (``min_score`` log odds), and ``malignant`` stays ``not_tested``. Cells of other compartments are
-    normal where their patient was tested.
+    ===========  ==================================================================================================
+    copy number  type
+    ===========  ==================================================================================================
+    malignant    ``malignant_ductal``
+    normal       ``cholangiocyte`` with the markers of bile ducts, else ``epithelial_uncertain``
+    ambiguous    ``malignant_ductal`` with clear markers of tumour in cells private to their patient, unless the patient
+                 has no changed arms; ``cholangiocyte`` with clear markers of bile ducts in cells that aren't private;
+                 else ``epithelial_uncertain``
+    not tested   what markers say if they are clear, but no tumour of cells that are shared by patients; else
+                 ``epithelial_uncertain``
+    ===========  ==================================================================================================
+
+    Markers are clear from ``min_score`` log odds. Cells are private from ``min_private`` on and shared below
+    (:func:`livermet.cnv.patient_privacy`), neither where that is not known. The call ``malignant`` itself stays what
+    copy number says: markers and privacy make no malignant cell. Cells of other compartments are normal where their
+    patient was tested.
     """
     obs = adata.obs
     epithelial = candidates(adata)
@@ -497,12 +522,16 @@ def apply_copy_numbers(adata: AnnData, copy_numbers: CopyNumbers, *, min_score: 
     prior = np.clip(obs["malignant_prior"].to_numpy(dtype=float), 1e-6, 1 - 1e-6)
     probability = copy_numbers.cells["malignant_probability"].to_numpy()
     duct = types == keys.CHOLANGIOCYTE
+    private = copy_numbers.cells[keys.PATIENT_PRIVATE].to_numpy()
     clear = np.abs(np.log(prior / (1 - prior))) >= min_score
+    tumour = clear & (prior > 0.5) & ~duct
     untested = epithelial & (call == "not_tested")
+    ambiguous = epithelial & (call == "ambiguous")
+    supported = (tumour & (private >= min_private) & (probability > 0)) | (clear & duct & ~(private >= min_private))
     types[epithelial & (call == "malignant")] = keys.MALIGNANT_TYPE
     types[epithelial & (call == "normal") & ~duct] = keys.UNCERTAIN_EPITHELIAL
-    types[epithelial & (call == "ambiguous")] = keys.UNCERTAIN_EPITHELIAL
-    types[untested & ~clear] = keys.UNCERTAIN_EPITHELIAL
+    types[ambiguous & ~supported] = keys.UNCERTAIN_EPITHELIAL
+    types[untested & (~clear | (tumour & (private < min_private)))] = keys.UNCERTAIN_EPITHELIAL
     called = epithelial & (call == "malignant")
     confidence[called] = probability[called]
     normal = epithelial & (call == "normal")
@@ -511,6 +540,7 @@ def apply_copy_numbers(adata: AnnData, copy_numbers: CopyNumbers, *, min_score: 
     obs[keys.CONFIDENCE] = confidence.round(4)
     obs[keys.MALIGNANT] = pd.Categorical(call, categories=list(keys.MALIGNANT_CALLS))
     obs[keys.CNV_SCORE] = copy_numbers.cells[keys.CNV_SCORE].to_numpy()
+    obs[keys.PATIENT_PRIVATE] = private.round(4)
     del obs["malignant_prior"]
     return adata
 
@@ -533,12 +563,13 @@ def score_states(adata: AnnData, markers: pd.DataFrame, *, min_state_z: float, m
     A score is the mean log expression of a state's markers minus that of random genes matched to them in expression
     within the type, in units of the spread over ``NULL_SETS`` such sets in that cell (signatures score no
     better than random sets unless shown; Lautizi et al. 2022). It compares cells of one type; for other cells it is
-    missing. A cell's state is its best one if the score reaches ``min_state_z``, else "".
+    missing. Genes that a type holds by ambient RNA mostly are no markers of its states and enter no random set. A
+    cell's state is its best one if the score reaches ``min_state_z``, else "".
 
     Parameters
     ----------
     adata
-        Cells with final ``cell_type``.
+        Cells with final ``cell_type`` and the layer ``corrected``.
     markers
         The marker table.
     min_state_z
@@ -563,6 +594,7 @@ def score_states(adata: AnnData, markers: pd.DataFrame, *, min_state_z: float, m
         cells = cells[np.argsort(adata.obs_names.to_numpy()[cells].astype(str), kind="stable")]
         expression = log_normalise(sp.csr_matrix(adata.X[cells]))
         mean = np.asarray(expression.mean(axis=0)).ravel()
+        mean[mostly_ambient(adata, cells)] = 0
         for state, genes in table["genes"].items():
             at = adata.var_names.get_indexer(genes)
             at = at[at >= 0]
@@ -576,6 +608,12 @@ def score_states(adata: AnnData, markers: pd.DataFrame, *, min_state_z: float, m
             label[cells[better]] = state
     adata.obs[keys.CELL_STATE] = pd.Categorical(np.where(best >= min_state_z, label, ""))
     return adata
+
+
+def mostly_ambient(adata: AnnData, cells: np.ndarray) -> np.ndarray:
+    """Genes of which more than half of the counts in these cells are ambient RNA, by the layer ``corrected``."""
+    before, after = (np.asarray(m[cells].sum(axis=0)).ravel() for m in (adata.X, adata.layers[keys.CORRECTED]))
+    return after < 0.5 * before
 
 
 def set_score(
@@ -614,7 +652,14 @@ def set_score(
 
 
 def annotate_cells(
-    adata: AnnData, markers: pd.DataFrame, positions: pd.DataFrame, *, annotate: dict, cnv: dict, seed: int
+    adata: AnnData,
+    markers: pd.DataFrame,
+    positions: pd.DataFrame,
+    *,
+    annotate: dict,
+    cnv: dict,
+    seed: int,
+    overrides: StudyTable | None = None,
 ) -> tuple[AnnData, pd.DataFrame, pd.DataFrame]:
     """All three levels and the malignant call, in place: types by markers, copy number, final epithelial types, states.
 
@@ -631,6 +676,8 @@ def annotate_cells(
         Options of :func:`livermet.cnv.call_malignant` of the same names.
     seed
         Seed of everything random.
+    overrides
+        Labels of the user's own (:func:`livermet.overrides.apply_overrides`); states are scored by them.
 
     Returns
     -------
@@ -647,14 +694,34 @@ def annotate_cells(
         groups=adata.obs[GROUP].astype(str).to_numpy(),
         positions=positions,
         **cnv,
+        seed=seed,
     )
-    apply_copy_numbers(adata, result, min_score=annotate["min_score"])
+    apply_copy_numbers(adata, result, min_score=annotate["min_score"], min_private=cnv["min_private"])
+    apply_overrides(adata, overrides)
+    add_corrected(adata, seed=seed)
     score_states(adata, markers, min_state_z=annotate["min_state_z"], min_cells=annotate["min_state_cells"], seed=seed)
+    adata.obs[keys.SUBTYPE] = subtypes(adata.obs, min_z=annotate["min_state_z"])
     return adata, table, result.arms
 
 
+def add_corrected(adata: AnnData, *, seed: int) -> AnnData:
+    """Add the layer ``corrected``, in place: counts without ambient RNA (:func:`livermet.ambient.corrected_counts`, the
+    kinds of cells being the types).
+    """
+    order = np.argsort(adata.obs_names.to_numpy().astype(str), kind="stable")
+    corrected = corrected_counts(
+        sp.csr_matrix(adata.X)[order],
+        libraries=adata.obs[keys.LIBRARY].astype(str).to_numpy()[order],
+        groups=adata.obs[keys.CELL_TYPE].astype(str).to_numpy()[order],
+        soup=adata.varm[keys.AMBIENT],
+        seed=seed,
+    )
+    adata.layers[keys.CORRECTED] = corrected[np.argsort(order)]
+    return adata
+
+
 def marker_expression(adata: AnnData, markers: pd.DataFrame, *, n_genes: int) -> pd.DataFrame:
-    """Expression of the most telling markers in each cell type, for a dot plot.
+    """Expression of the most telling markers in each cell type, for a dot plot; by counts without ambient RNA.
 
     For each type that the cells hold, its ``n_genes`` markers with the largest difference between the type's mean log
     expression and the mean of the other types' means.
@@ -670,7 +737,7 @@ def marker_expression(adata: AnnData, markers: pd.DataFrame, *, n_genes: int) ->
         return pd.DataFrame(columns=columns)
     every = sorted({gene for name in types for gene in markers.loc[name, "genes"] if gene in adata.var_names})
     at = adata.var_names.get_indexer(every)
-    expression = log_normalise(sp.csr_matrix(adata.X))[:, at]
+    expression = log_normalise(sp.csr_matrix(adata.layers[keys.CORRECTED]))[:, at]
     code = pd.Categorical(labels, categories=types).codes
     groups = one_hot(code, n=len(types))
     size = np.asarray(groups.sum(axis=1)).ravel()[:, None]

@@ -1,5 +1,5 @@
 """Copy numbers inferred from expression: which epithelial cells are malignant, and which chromosome arms changed in a
-patient.
+patient; and how much epithelial cells keep to their own patient, as second evidence where copy number can't tell.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from livermet import keys
-from livermet.integrate import log_normalise
+from livermet.integrate import log_normalise, variable_genes
 
 logger = logging.getLogger(__name__)
 
-ARM_COLUMNS = (keys.PATIENT, "arm", "mean_log_ratio", "n_genes", "called", "reason")
+ARM_COLUMNS = (keys.PATIENT, "arm", "mean_log_ratio", "n_genes", "called", "pdac", "reason")
+# GATA6 on 18q11 is gained in tumours that lose SMAD4 farther along the same arm: the band (hg19) counts as an arm.
+BAND_18Q11_END = 25_000_000
+PRIVATE_NEIGHBOURS = 10
 
 
 def chromosome_arms(positions: pd.DataFrame) -> pd.Series:
     """Arm ("7p") of each gene from its position (hg19), "" where the position is not known or lies in a centromere.
+
+    The band 18q11 counts as an arm of its own, and "18q" is the rest.
 
     Parameters
     ----------
@@ -39,7 +44,20 @@ def chromosome_arms(positions: pd.DataFrame) -> pd.Series:
     middle = (positions["start"].to_numpy(dtype=float) + positions["end"].to_numpy(dtype=float)) / 2
     side = np.where(middle < centre["start"].to_numpy(), "p", np.where(middle > centre["end"].to_numpy(), "q", ""))
     name = positions["chromosome"].astype(str).str.removeprefix("chr") + side
+    name = name.mask((name == "18q") & (middle < BAND_18Q11_END), "18q11")
     return name.where(known & (side != ""), "")
+
+
+def pdac_arms() -> pd.DataFrame:
+    """Arms that pancreatic ductal adenocarcinoma gains or loses recurrently.
+
+    Returns
+    -------
+    DataFrame indexed by arm with ``expected`` ("gain", "loss"), ``genes`` (the drivers named in the source, "" for
+    none), ``source`` and ``confidence`` ("V": seen in the named source; "K": textbook knowledge).
+    """
+    with (files("livermet") / "resources" / "pdac_arms.tsv").open(encoding="utf-8") as stream:
+        return pd.read_csv(stream, sep="\t", keep_default_na=False).set_index("arm")
 
 
 @dataclass(frozen=True)
@@ -50,9 +68,12 @@ class CopyNumbers:
     ----------
     cells
         Per cell: ``malignant`` (malignant, normal, ambiguous, not_tested), ``cnv_score``, ``cnv_signal`` (mean
-        squared smoothed log ratio) and ``malignant_probability`` (NaN where not tested).
+        squared smoothed log ratio), ``malignant_probability`` (NaN where not tested) and ``patient_private`` (0 to 1,
+        :func:`patient_privacy`; NaN for cells that are no candidates, and where a patient has so few that they could
+        not be neighbours of one another).
     arms
-        patient_id, arm, mean_log_ratio, n_genes, called (gain, loss, neutral, not_tested), reason.
+        patient_id, arm, mean_log_ratio, n_genes, called (gain, loss, neutral, not_tested), pdac (gain or loss that is
+        recurrent in the disease, "" for none), reason.
     """
 
     cells: pd.DataFrame
@@ -75,6 +96,8 @@ def call_malignant(
     arm_log_ratio: float,
     arm_z: float,
     min_arms: int,
+    min_private: float,
+    seed: int,
 ) -> CopyNumbers:
     """Tell malignant from normal epithelial cells by inferred copy number, patient by patient.
 
@@ -83,6 +106,11 @@ def call_malignant(
     smoothed ratio and its correlation with the patient's tumour profile; a two-component mixture on the score, with
     the normal component learnt from cells that can't be malignant and its weight set per group of cells, gives a
     probability. Below .1 a cell is normal, above .9 malignant, between ambiguous.
+
+    A patient whose putative tumour changes fewer than ``min_arms`` arms has no malignant cell: the score alone can't
+    tell lineage genes from copy number, whole arms can. Its cells are normal, except those that markers take for
+    tumour and that keep to this patient: they are ambiguous (a tumour may lack copy-number change), and ``reason``
+    says how many.
 
     Not for fewer than ``min_genes`` genes with a position (an arm would be one or two windows), nor for a patient
     without enough reference cells: such cells are ``not_tested``, with the reason in ``arms``.
@@ -110,13 +138,25 @@ def call_malignant(
     arm_log_ratio, arm_z
         A called arm differs by at least this natural-log ratio, and by this many standard errors over its genes.
     min_arms
-        Called arms without which no cell of the patient is malignant: the score alone can't tell a patient's lineage
-        genes from copy number, whole arms can.
+        Called arms without which no cell of the patient is malignant.
+    min_private
+        ``patient_private`` (0 to 1) from which cells count as private to their patient.
+    seed
+        Seed of the principal components behind ``patient_private``.
     """
     patients = adata.obs[keys.PATIENT].astype(str).to_numpy()
     cells = pd.DataFrame(
         {keys.MALIGNANT: "not_tested", keys.CNV_SCORE: np.nan, "cnv_signal": np.nan, "malignant_probability": np.nan},
         index=adata.obs_names,
+    )
+    private = patient_privacy(
+        sp.csr_matrix(adata.X),
+        patients=patients,
+        groups=groups,
+        names=adata.obs_names.to_numpy(),
+        candidate=candidate,
+        reference=reference,
+        seed=seed,
     )
     samples = adata.obs[keys.SAMPLE].astype(str).to_numpy()
     placed = positions.reindex(adata.var_names)
@@ -136,6 +176,8 @@ def call_malignant(
         if reason:
             logger.info("copy number of %s not tested: %s", patient, reason)
             tables.append(_untested_arms(patient, arms, reason))
+            if n_candidate < min_candidate_cells:
+                private[here] = np.nan
             continue
         rows = np.flatnonzero(here)
         ratios = ratios_by_sample(
@@ -152,6 +194,7 @@ def call_malignant(
         if malignant.size < min_candidate_cells:
             # Too few cells to see whether whole arms changed: copy number can't tell, and markers have to.
             result[keys.MALIGNANT][result[keys.MALIGNANT] == "malignant"] = "not_tested"
+            private[rows] = np.nan
             profile = _untested_arms(patient, arms, f"{malignant.size} malignant cells, {min_candidate_cells} needed")
         else:
             counts = [np.asarray(adata.X[i].sum(axis=0)).ravel() for i in (malignant, np.flatnonzero(here & reference))]
@@ -159,15 +202,95 @@ def call_malignant(
             profile = profile.assign(**{keys.PATIENT: patient, "reason": ""})
             if (profile["called"] != "neutral").sum() < min_arms:
                 # Cells of one lineage always resemble their own mean; without changed arms that is no copy number.
+                doubtful = candidate[rows] & (prior[rows] > 0.5) & (private[rows] >= min_private)
                 result[keys.MALIGNANT][candidate[rows]] = "normal"
+                result[keys.MALIGNANT][doubtful] = "ambiguous"
                 result["malignant_probability"][:] = 0.0
-                profile["reason"] = f"fewer than {min_arms} changed arms: no evidence of malignant cells"
+                profile["reason"] = _reason_without_arms(min_arms, int(doubtful.sum()))
         tables.append(profile)
         for column, values in result.items():
             cells.iloc[rows, cells.columns.get_loc(column)] = values
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(ARM_COLUMNS))
+    cells[keys.PATIENT_PRIVATE] = private
+    table["pdac"] = table["arm"].map(pdac_arms()["expected"]).fillna("")
     logger.info("copy number: %s", cells[keys.MALIGNANT].value_counts().to_dict())
     return CopyNumbers(cells=cells, arms=table[list(ARM_COLUMNS)])
+
+
+def _reason_without_arms(min_arms: int, n_doubtful: int) -> str:
+    reason = f"fewer than {min_arms} changed arms: no evidence of malignant cells"
+    if n_doubtful:
+        reason += f"; {n_doubtful} cells with markers of tumour keep to this patient and stay ambiguous"
+    return reason
+
+
+def patient_privacy(
+    counts: sp.csr_matrix,
+    *,
+    patients: np.ndarray,
+    groups: np.ndarray,
+    names: np.ndarray,
+    candidate: np.ndarray,
+    reference: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """How much epithelial cells keep to their own patient, 0 (as mixed as all of them together) to 1 (never mixed).
+
+    Malignant cells cluster by patient, cholangiocytes of all patients together. Clusters of integrated cells can't
+    show it, since integration mixes the patients: the neighbours of each candidate are found here without it, on
+    principal components of the variable genes of the candidates. What sets all of a patient's cells apart (handling,
+    chemistry, ambient RNA) is taken off first, as the patient's mean over its reference cells within their groups
+    shows it. A cell's value is the number of its ``PRIVATE_NEIGHBOURS`` nearest neighbours that are of its patient,
+    above what mixing would give, as a share of the most that could be; it is averaged over the cells of a patient in a
+    group. What sets a patient's normal epithelium alone apart stays in it: privacy is supporting evidence, never a
+    call.
+
+    Parameters
+    ----------
+    counts
+        Cells x genes.
+    patients, groups, names
+        Patient, group (annotation group) and unique name of each cell.
+    candidate, reference
+        Cells that may be malignant; immune and endothelial cells.
+    seed
+        Seed of the principal components.
+
+    Returns
+    -------
+    One value per cell; NaN for cells that are no candidates, with a single patient, for a patient's only candidate, and
+    for fewer than four candidates.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.neighbors import NearestNeighbors
+
+    result = np.full(len(patients), np.nan)
+    by_name = np.argsort(names.astype(str), kind="stable")
+    cells = by_name[candidate[by_name]]
+    n = cells.size
+    if n < 4:
+        return result
+    expression = log_normalise(counts[cells])
+    genes = variable_genes(expression, np.zeros(n, dtype=int), n_top=1000)
+    if genes.size < 2:
+        return result
+    expression = expression[:, genes].astype(np.float64)
+    model = PCA(min(30, n - 1, genes.size - 1), svd_solver="arpack", random_state=seed).fit(expression)
+    scores = pd.DataFrame(model.transform(expression))
+    others = by_name[reference[by_name]]
+    normal = pd.DataFrame(log_normalise(counts[others])[:, genes] @ model.components_.T)
+    shift = (normal - normal.groupby(groups[others]).transform("mean")).groupby(patients[others]).mean()
+    scores -= shift.reindex(patients[cells]).fillna(0.0).to_numpy()
+
+    code = pd.factorize(patients[cells], sort=True)[0]
+    k = min(PRIVATE_NEIGHBOURS, (n - 1) // 2)
+    near = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(scores).kneighbors(return_distance=False)
+    own = (code[near] == code[:, None]).sum(axis=1)
+    fellows = np.bincount(code)[code] - 1
+    mixed, most = k * fellows / (n - 1), np.minimum(k, fellows)
+    private = np.divide(own - mixed, most - mixed, out=np.full(n, np.nan), where=most > mixed)
+    result[cells] = pd.Series(private).groupby([code, groups[cells]]).transform("mean").clip(0, 1)
+    return result
 
 
 def ratios_by_sample(

@@ -28,6 +28,7 @@ _MANY_VALUES = 10_000
 # hundreds of genes, and runs with this many called cells exist.
 _RAW_BARCODES = 10_000
 _EMPTY_GENES = 10
+_EMPTY_COUNTS = 100
 # Zeros in a row that a sparse matrix does not store; a page of a file (4,096 bytes) holds as many numbers of 8 bytes.
 _HOLE = 512
 
@@ -260,11 +261,31 @@ def _check_totals(counts: sparse.csr_matrix, *, name: str) -> None:
         )
 
 
-def check_filtered(counts: sparse.csr_matrix, *, name: str) -> None:
-    """Refuse the matrix of all droplets in the place of the called cells."""
-    few = int((np.diff(counts.indptr) <= _EMPTY_GENES).sum())
-    if counts.shape[0] >= _RAW_BARCODES and few > counts.shape[0] / 2:
+def holds_all_droplets(counts: sparse.csr_matrix, *, said: bool, name: str) -> bool:
+    """Whether a matrix holds all droplets of a run (raw) in the place of the called cells.
+
+    Parameters
+    ----------
+    counts
+        Barcodes x genes; the first barcodes of a file suffice, since raw matrices list them by their sequence.
+    said
+        Whether the file says so by its name.
+    name
+        Where the counts come from, for the message.
+
+    Raises
+    ------
+    ValueError
+        It is named so, but most of its barcodes are no empty droplets.
+    """
+    if not said:
+        few = int((np.diff(counts.indptr) <= _EMPTY_GENES).sum())
+        return counts.shape[0] >= _RAW_BARCODES and few > counts.shape[0] / 2
+    empty = int((np.asarray(counts.sum(axis=1)).ravel() <= _EMPTY_COUNTS).sum())
+    if empty <= counts.shape[0] / 2:
         raise ValueError(
-            f"{name}: {few} of {counts.shape[0]} barcodes have at most {_EMPTY_GENES} genes: this is the matrix of all "
-            "droplets (raw); name the filtered one as path, and this one as raw_path"
+            f"{name}: is by its name the matrix of all droplets (raw), but only {empty} of {counts.shape[0]} barcodes "
+            f"have at most {_EMPTY_COUNTS} counts, so that cells can't be told from empty droplets; if these are "
+            "cells, give the file a name without raw_, else name the called cells as path, and this one as raw_path"
         )
+    return True

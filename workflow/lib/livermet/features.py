@@ -9,7 +9,8 @@ Families:
 - ``composition_compartment``, ``composition_type``: of all captured cells; ``unknown`` and doubtful labels are parts of
   their own
 - ``composition_within_<compartment>``: types among the cells of one compartment
-- ``malignant_state``: ``score_<state>`` is the mean score, ``fraction_<state>`` the share of malignant cells
+- ``malignant_state``: ``score_<state>`` is the mean score, ``fraction_<state>`` the share of malignant cells whose best
+  state it is; ``fraction_basal`` and ``fraction_intermediate`` are shares of those with a subtype; ``purist_logit``
 - ``niche``: share of spots
 - ``zone``: log2 ratio of a type's abundance, margin to core
 - ``interaction``: strength of ``sender|receiver|ligand|receptor``
@@ -116,33 +117,32 @@ def composition_features(obs: pd.DataFrame) -> Tables:
     return combine(parts)
 
 
-def malignant_state_features(obs: pd.DataFrame, *, states: Sequence[str], min_cells: int) -> Tables:
-    """Mean score of each state, and share of cells in it, among a patient's malignant cells.
+def malignant_state_features(table: pd.DataFrame) -> Tables:
+    """Scores, shares and PurIST of a patient's malignant cells.
+
+    A state that was scored in no patient is no feature; any other missing value is left out with its reason.
 
     Parameters
     ----------
-    obs
-        As for :func:`composition_features`, with ``malignant``, ``cell_state`` and a column ``score_<state>`` for each
-        state.
-    states
-        States of malignant cells; those without a score column are skipped.
-    min_cells
-        Patients with fewer malignant cells are left out.
+    table
+        ``malignant.tsv`` (:func:`livermet.malignant.summarise_malignant`).
     """
-    family, source = "malignant_state", "cells.h5ad"
-    scores = {state: f"score_{state}" for state in states if f"score_{state}" in obs}
-    everyone = _count(_text(obs, STRATUM), keys.PATIENT).index
-    cells = obs[obs[keys.MALIGNANT].astype(str) == "malignant"]
-    cells = _text(cells, [*STRATUM, keys.CELL_STATE])
-    totals = cells.groupby(STRATUM, sort=True).size().reindex(everyone, fill_value=0)
-    enough = totals[totals >= min_cells]
-    reason = f"fewer than {min_cells} malignant cells"
-    left_out = [_left_out(stratum, family, reason) for stratum in totals.index.difference(enough.index)]
-    means = cells.groupby(STRATUM, sort=True)[list(scores.values())].mean().reindex(enough.index)
-    features = [_long(means, enough, family=family, unit="score", source=source)]
-    counts = _count(cells, keys.CELL_STATE).reindex(columns=list(scores), fill_value=0).reindex(enough.index)
-    shares = counts.div(enough, axis=0).add_prefix("fraction_")
-    features.append(_long(shares, enough, family=family, unit="fraction", source=source))
+    family, source = "malignant_state", "malignant.tsv"
+    table = _text(table, STRATUM).set_index(STRATUM)
+    # Shares of the subtypes sum to one: the third says nothing that the other two don't.
+    shares = [name for name in table if name.startswith("fraction_") and not name.endswith(("_low", "_high"))]
+    shares = [name for name in shares if name != "fraction_classical" and table[name].notna().any()]
+    scores = [name for name in table if name.startswith("score_") and table[name].notna().any()]
+    units = {"score": scores, "fraction": shares, "logit": ["purist_logit"]}
+    enough = table["n_subtyped"].notna()
+    left_out = [_left_out(stratum, family, reason) for stratum, reason in table.loc[~enough, "reason"].items()]
+    features = []
+    for unit, names in units.items():
+        values = _long(table.loc[enough, names], table["n_malignant"], family=family, unit=unit, source=source)
+        features.append(values.dropna(subset="value"))
+        for *stratum, name in values.loc[values["value"].isna(), [*STRATUM, "feature"]].itertuples(index=False):
+            why = table.loc[tuple(stratum), "purist_reason"] if unit == "logit" else "no malignant cell with a subtype"
+            left_out.append([*stratum, family, name, why])
     return pd.concat(features, ignore_index=True), pd.DataFrame(left_out, columns=LEFT_OUT_COLUMNS)
 
 

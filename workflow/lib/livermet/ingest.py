@@ -19,7 +19,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from livermet import keys
-from livermet.counts import check_filtered, foreign_symbols
+from livermet.calling import call_cells
+from livermet.counts import foreign_symbols, holds_all_droplets
 from livermet.files import replacing
 from livermet.guarded import ReaderCrashed, run_guarded
 from livermet.privacy import h5ad_problems
@@ -45,14 +46,17 @@ def read_library(row: Mapping[str, Any], *, ingest_config: Mapping[str, Any], si
     row
         The library in the study tables: library_id, sample_id, patient_id, modality, path, raw_path, pixel_um.
     ingest_config
-        Needs ``empty_max_counts``: droplets with at most so many counts are empty (used where raw_path is given).
+        Needs ``empty_max_counts``: droplets with at most so many counts are empty (used where droplets are given); and
+        to call cells ``calling_fdr``, ``calling_min_counts`` and ``seed``.
     simulated
         Whether the study is a simulated one, which is carried along.
 
     Returns
     -------
-    Counts (int32, CSR) with obs_names ``{library_id}:{barcode}``; ``uns["livermet"]`` tells the reader, the checksums
-    of the files (``inputs``) and what a user should know about the reading (``notes``), both as JSON lists.
+    Counts (int32, CSR) of cells with obs_names ``{library_id}:{barcode}``. Where ``path`` leads to all droplets, cells
+    are those called by :func:`livermet.calling.call_cells`. ``uns["livermet"]`` tells the reader, the checksums of the
+    files (``inputs``) and what a user should know about the reading (``notes``), both as JSON lists, and how cells were
+    called (``calling``; a JSON object, null where they were called before).
 
     Raises
     ------
@@ -62,6 +66,9 @@ def read_library(row: Mapping[str, Any], *, ingest_config: Mapping[str, Any], si
     source, raw_source = library_sources(row)
     adata = _read_counts(source, row)
     notes = [*adata.uns.pop("notes"), *foreign_symbols(adata.var[keys.SYMBOL])]
+    calling = None
+    if adata.uns.pop("droplets"):
+        adata, calling = _called(adata, name=str(source.matrix), ingest_config=ingest_config, notes=notes)
     if raw_source is not None:
         ambient = _ambient_counts(adata, raw_source, max_counts=ingest_config["empty_max_counts"], notes=notes)
         if ambient is not None:
@@ -72,6 +79,7 @@ def read_library(row: Mapping[str, Any], *, ingest_config: Mapping[str, Any], si
         "reader": source.kind,
         "inputs": json.dumps(checksums({"counts": source, "raw": raw_source})),
         "notes": json.dumps(notes),
+        "calling": json.dumps(calling),
         "feature_types": json.dumps(adata.uns.pop("feature_types")),
         "simulated": simulated,
     }
@@ -140,7 +148,7 @@ def read_first(row: Mapping[str, Any], column: str) -> None:
 
 
 def _read_counts(source: Source, row: Mapping[str, Any], *, first: int | None = None) -> AnnData:
-    """Counts of a library, whatever its format."""
+    """Counts of a library, whatever its format; ``uns["droplets"]`` tells whether they are those of all droplets."""
     spatial = row["modality"] in keys.SPATIAL_MODALITIES
     if source.kind == "visium":
         adata = read_visium(source, pixel_um=_optional(row["pixel_um"]), first=first)
@@ -151,8 +159,13 @@ def _read_counts(source: Source, row: Mapping[str, Any], *, first: int | None = 
         adata = read_10x(source.matrix, first=first)
     if 0 in adata.shape:
         raise ValueError(f"{source.matrix}: holds {adata.n_obs} barcodes and {adata.n_vars} genes; nothing to read")
-    if not spatial:
-        check_filtered(adata.X, name=str(source.matrix))
+    name = str(source.matrix)
+    adata.uns["droplets"] = not spatial and holds_all_droplets(adata.X, said=source.droplets, name=name)
+    if adata.uns["droplets"] and row["raw_path"]:
+        raise ValueError(
+            f"{name}: is the matrix of all droplets (raw), as raw_path is; leave raw_path empty to have cells called "
+            "from it, or name the matrix of called cells as path"
+        )
     return adata
 
 
@@ -233,7 +246,58 @@ def _optional(value: Any) -> float | None:
     return None if value in ("", None) or pd.isna(value) else float(value)
 
 
-# ---------------------------------------------------------------------------------------------------- empty droplets
+# ---------------------------------------------------------------------------------------------------------- droplets
+
+# Empty droplets whose p-values lie below 0.05, from which the calls near ambient RNA deserve a warning.
+MISFIT = 0.15
+# Cells called for their size alone whose composition is that of ambient RNA, from which they deserve one.
+AMBIENT_LIKE = 0.5
+
+
+def _called(
+    raw: AnnData, *, name: str, ingest_config: Mapping[str, Any], notes: list[str]
+) -> tuple[AnnData, dict[str, Any]]:
+    """The droplets that hold a cell, with the ambient counts in var, and what is worth telling of the calling."""
+    limits = {"max_empty": ingest_config["empty_max_counts"], "min_counts": ingest_config["calling_min_counts"]}
+    fdr = ingest_config["calling_fdr"]
+    try:
+        called = call_cells(raw.X, **limits, fdr=fdr, seed=ingest_config["seed"])
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: is the matrix of all droplets (raw), and cells can't be called from it: {error}; name the matrix "
+            "of called cells as path, and this one as raw_path"
+        ) from error
+    if not called.cells.any():
+        raise ValueError(f"{name}: none of {called.n_droplets} droplets holds a cell; name the matrix of called cells")
+    told = {
+        "method": "EmptyDrops",
+        "n_called": int(called.cells.sum()),
+        **{key: getattr(called, key) for key in ("n_droplets", "n_tested", "certain", "n_certain", "alpha", "draws")},
+        "misfit": called.misfit,
+        "ambient_like": called.ambient_like,
+        **limits,
+        "fdr": fdr,
+        "curve": called.curve,
+    }
+    notes.append(
+        f"{name}: holds all droplets, so cells were called here (EmptyDrops, false discovery rate {fdr:g}): "
+        f"{told['n_called']} of {told['n_droplets']} droplets, {told['n_certain']} of them for their size (from "
+        f"{told['certain']} counts on) and {told['n_called'] - told['n_certain']} of {told['n_tested']} smaller ones"
+    )
+    if called.misfit > MISFIT:
+        notes.append(
+            f"{name}: {100 * called.misfit:.0f} % of the fullest empty droplets look unlike ambient RNA at p <= 0.05, "
+            "where about 5 % should: the smaller ones among the called cells are doubtful; a lower "
+            "qc: empty_max_counts may help"
+        )
+    if called.ambient_like > AMBIENT_LIKE:
+        notes.append(
+            f"{name}: {100 * called.ambient_like:.0f} % of the smallest droplets that were called for their size can't "
+            "be told from ambient RNA: perhaps the run holds few cells, or next to none but of the kind that broke"
+        )
+    cells = raw[called.cells].copy()
+    cells.var[keys.AMBIENT_COUNTS] = called.ambient
+    return cells, told
 
 
 def empty_droplets(raw: AnnData, filtered_barcodes: Iterable[str], *, max_counts: int) -> np.ndarray:

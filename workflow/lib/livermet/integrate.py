@@ -2,14 +2,17 @@
 
 Nothing here changes counts: the integrated embedding serves graph, clusters and display, never expression (Harmony
 over-corrects where patients truly differ, as malignant cells do; ``X_pca`` is therefore kept beside
-``X_integrated``).
+``X_integrated``, and :mod:`livermet.integration_scores` says which of the two is used).
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,17 +20,22 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from livermet import keys
+from livermet.ambient import soup_shares
+from livermet.files import read_table
 from livermet.status import unlike_genes
 
 logger = logging.getLogger(__name__)
 
 TARGET_SUM = 1e4
 DISPERSION_BINS = 20
+MIN_CELLS_HARMONY = 60
 SHARE_RESAMPLED = 0.8
 STABILITY_TOLERANCE = 0.05
 ROW_COLUMNS = (keys.MODALITY, keys.BATCH, keys.CENTRE, keys.TIMEPOINT, keys.TISSUE)
+EMBEDDING = "embedding"
 ID_COLUMNS = (keys.LIBRARY, keys.SAMPLE, keys.PATIENT)
 QC_COLUMNS = (keys.TOTAL_COUNTS, keys.N_GENES, keys.PCT_MITO, keys.DOUBLET_SCORE)
+NAME_COLUMNS = (keys.CLUSTER, "earlier", "share", "n")
 CLUSTERING_COLUMNS = ("resolution", "n_clusters", "stability", "stability_sd", "chosen")
 
 
@@ -46,8 +54,9 @@ def pool_libraries(adatas: Sequence[AnnData], rows: Sequence[dict], *, min_genes
     Returns
     -------
     AnnData with X as CSR int32 counts, cells sorted by name (so that no result depends on the order
-    of libraries or cells) and genes in the order of the first library. Without cells: zero rows, all columns, and the
-    reason in ``uns["livermet"]``.
+    of libraries or cells) and genes in the order of the first library; ``varm["ambient"]`` is what contamination adds
+    to each count (genes x libraries, :func:`livermet.ambient.soup_shares`). Without cells: zero rows, all columns, and
+    the reason in ``uns["livermet"]``.
 
     Raises
     ------
@@ -61,11 +70,12 @@ def pool_libraries(adatas: Sequence[AnnData], rows: Sequence[dict], *, min_genes
         return _empty(reason="no single-cell library of this scope holds cells after quality control")
     kept = sorted(kept, key=lambda adata: str(adata.obs[keys.LIBRARY].iloc[0]))
     names = _common_genes(kept, min_genes_shared=min_genes_shared)
-    parts, tables = [], []
+    parts, tables, soup = [], [], {}
     for adata in kept:
         library = str(adata.obs[keys.LIBRARY].iloc[0])
         at = adata.var_names.get_indexer(names)
         parts.append(sp.csr_matrix(adata.X)[:, at])
+        soup[library] = soup_shares(adata)[at]
         table = adata.obs.reindex(columns=[*ID_COLUMNS, *QC_COLUMNS]).copy()
         for column in ROW_COLUMNS:
             table[column] = str(meta[library].get(column, ""))
@@ -82,7 +92,8 @@ def pool_libraries(adatas: Sequence[AnnData], rows: Sequence[dict], *, min_genes
     var = kept[0].var.loc[names].reindex(columns=[keys.SYMBOL, keys.GENE_ID])
     simulated = any(bool(adata.uns.get(keys.META, {}).get("simulated", False)) for adata in kept)
     logger.info("pooling: %d cells x %d common genes", *matrix.shape)
-    return AnnData(matrix, obs=obs, var=var, uns={keys.META: {"reason": "", "simulated": simulated}})
+    varm = {keys.AMBIENT: pd.DataFrame(soup, index=var.index)}
+    return AnnData(matrix, obs=obs, var=var, varm=varm, uns={keys.META: {"reason": "", "simulated": simulated}})
 
 
 def _common_genes(adatas: Sequence[AnnData], *, min_genes_shared: float) -> pd.Index:
@@ -112,6 +123,8 @@ def _empty(*, reason: str) -> AnnData:
     var.index = var.index.astype(str)
     adata = AnnData(sp.csr_matrix((0, 0), dtype=np.int32), obs=obs, var=var)
     adata.uns[keys.META] = {"reason": reason, "simulated": False}
+    note_embedding(adata, used=keys.PCA, reason=f"plain components: {reason}")
+    adata.varm[keys.AMBIENT] = pd.DataFrame(index=var.index)
     for key in (keys.PCA, keys.INTEGRATED, keys.UMAP):
         adata.obsm[key] = np.zeros((0, 2), dtype=np.float32)
     for key in ("connectivities", "distances"):
@@ -190,14 +203,25 @@ def principal_components(matrix: sp.csr_matrix, *, n_pcs: int, seed: int) -> np.
     return solver.fit_transform(matrix.astype(np.float64)).astype(np.float32)
 
 
-def remove_batch(scores: np.ndarray, batch: np.ndarray, *, seed: int) -> np.ndarray:
-    """Harmony (Korsunsky et al. 2019) over one batch label; returns the input for a single batch or fewer than 60
-    cells.
+def nothing_to_align(batch: Sequence[object]) -> str:
+    """Why Harmony has nothing to align, "" if it has.
 
-    Harmony works with one soft cluster per 30 cells, so that below two of them there is nothing it could align.
+    It works with one soft cluster per 30 cells, so that below two of them there is nothing that it could align.
+    """
+    n_batches = len(set(batch))
+    if n_batches < 2:
+        return "there is one batch only, and nothing to align"
+    if len(batch) < MIN_CELLS_HARMONY:
+        return f"{len(batch)} cells are too few to align {n_batches} batches, expected at least {MIN_CELLS_HARMONY}"
+    return ""
+
+
+def remove_batch(scores: np.ndarray, batch: np.ndarray, *, seed: int) -> np.ndarray:
+    """Harmony (Korsunsky et al. 2019) over one batch label; returns the input where there is
+    :func:`nothing_to_align`.
     """
     codes, batches = pd.factorize(np.asarray(batch), sort=True)
-    if len(batches) < 2 or len(codes) < 60:
+    if nothing_to_align(codes):
         logger.info("Harmony: nothing to align (%d batches, %d cells)", len(batches), len(codes))
         return scores
     import harmonypy
@@ -313,7 +337,8 @@ def embed(
 
     Returns
     -------
-    The same object, with ``var["highly_variable"]``, both embeddings, and connectivities and distances.
+    The same object, with ``var["highly_variable"]``, both embeddings, connectivities and distances of the integrated
+    one (of the plain one where nothing was aligned), and :func:`note_embedding`.
 
     Raises
     ------
@@ -333,10 +358,34 @@ def embed(
     else:
         scores = principal_components(log_counts[:, chosen], n_pcs=n_pcs, seed=seed)
     adata.obsm[keys.PCA] = scores
-    adata.obsm[keys.INTEGRATED] = remove_batch(scores, batch, seed=seed) if harmony else scores.copy()
-    graph = neighbour_graph(adata.obsm[keys.INTEGRATED], n_neighbours=n_neighbours)
-    adata.obsp["connectivities"], adata.obsp["distances"] = graph
+    why_not = nothing_to_align(batch) if harmony else "integrate: harmony is false"
+    adata.obsm[keys.INTEGRATED] = scores.copy() if why_not else remove_batch(scores, batch, seed=seed)
+    if why_not:
+        note_embedding(adata, used=keys.PCA, reason=f"plain components: {why_not}")
+    else:
+        note_embedding(adata, used=keys.INTEGRATED, reason=f"integrated: Harmony over {batch_key}")
     logger.info("embedding: %d cells, %d variable genes, %d components", adata.n_obs, chosen.size, scores.shape[1])
+    return connect(adata, n_neighbours=n_neighbours)
+
+
+def note_embedding(adata: AnnData, *, used: str, reason: str) -> None:
+    """Write down on which embedding graph, clusters and UMAP stand (``X_pca`` or ``X_integrated``), and why, in place.
+
+    ``uns["livermet"]["embedding"]``: JSON with used and reason.
+    """
+    note = json.dumps({"used": used, "reason": reason})
+    adata.uns[keys.META] = {**adata.uns.get(keys.META, {}), EMBEDDING: note}
+
+
+def embedding_note(adata: AnnData) -> dict[str, str]:
+    """What :func:`note_embedding` wrote: used, reason."""
+    return json.loads(adata.uns[keys.META][EMBEDDING])
+
+
+def connect(adata: AnnData, *, n_neighbours: int) -> AnnData:
+    """Add connectivities and distances of the embedding that is noted as used, in place."""
+    scores = adata.obsm[embedding_note(adata)["used"]]
+    adata.obsp["connectivities"], adata.obsp["distances"] = neighbour_graph(scores, n_neighbours=n_neighbours)
     return adata
 
 
@@ -376,6 +425,113 @@ def cluster(
     return adata, table
 
 
+def read_clusters(path: str | Path) -> pd.Series:
+    """Clusters of an earlier run, by cell name.
+
+    Parameters
+    ----------
+    path
+        A ``cells.h5ad`` (obs_names and obs ``cluster``), or a TSV with the columns ``cell`` and ``cluster``.
+
+    Raises
+    ------
+    ValueError
+        If the file has no clusters, or a cell occurs twice.
+    """
+    if Path(path).suffix == ".h5ad":
+        import h5py
+        from anndata.io import read_elem
+
+        with h5py.File(path) as file:
+            table = read_elem(file["obs"]).rename_axis("cell").reset_index()
+    else:
+        table = read_table(path)
+    for column in ("cell", keys.CLUSTER):
+        if column not in table:
+            raise ValueError(
+                f"{path}: column {column} is missing; integrate: earlier needs the cells.h5ad of an earlier run, "
+                "or a TSV with the columns cell and cluster"
+            )
+    clusters = table.set_index("cell")[keys.CLUSTER].astype(str)
+    if not clusters.index.is_unique:
+        raise ValueError(f"{path}: cell {clusters.index[clusters.index.duplicated()][0]} occurs twice")
+    return clusters[clusters != ""]
+
+
+def match_clusters(new: pd.Series, earlier: pd.Series) -> dict[object, str]:
+    """Names of an earlier run for the clusters of a new one.
+
+    Each earlier name goes to at most one new cluster, so that as many shared cells as possible keep their name
+    (Hungarian assignment). A pair counts only if it holds more than half of the shared cells of either of its
+    clusters: a few stray cells are no counterpart. A cluster without one gets a name that the earlier run did not use.
+
+    Parameters
+    ----------
+    new, earlier
+        Cluster of each cell, by cell name; the new ones in the order in which free names are given.
+
+    Returns
+    -------
+    Name of each new cluster.
+
+    Raises
+    ------
+    ValueError
+        If no cell is in both.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    shared = new.index.intersection(earlier.index)
+    if shared.empty:
+        raise ValueError(
+            f"integrate: earlier: none of the {len(new)} cells is among the {len(earlier)} of the earlier run; name a "
+            "result that shares libraries with this scope, or leave it empty"
+        )
+    overlap = pd.crosstab(new[shared].to_numpy(), earlier[shared].to_numpy())
+    names = {}
+    for row, column in zip(*linear_sum_assignment(overlap.to_numpy(), maximize=True), strict=True):
+        cells = overlap.iloc[row, column]
+        if 2 * cells > min(overlap.iloc[row].sum(), overlap.iloc[:, column].sum()):
+            names[overlap.index[row]] = overlap.columns[column]
+    width = max([2, *(len(name) - 1 for name in earlier.unique())])
+    taken = set(earlier.unique())
+    free = (name for i in itertools.count() if (name := f"c{i:0{width}d}") not in taken)
+    return {code: names.get(code) or next(free) for code in sorted(new.unique())}
+
+
+def follow_earlier(adata: AnnData, earlier: pd.Series | None) -> tuple[AnnData, pd.DataFrame]:
+    """Give clusters the names of an earlier run (:func:`match_clusters`), in place; None leaves them as they are.
+
+    Returns
+    -------
+    The same object, and a table with a row per cluster: cluster, earlier (its counterpart, "" for none), share (part
+    of the earlier cluster's cells, among those in both runs, that it holds), n (its cells now); and one, without
+    cluster, per earlier cluster that has no counterpart any more.
+    """
+    if adata.n_obs == 0:
+        return adata, pd.DataFrame(columns=list(NAME_COLUMNS))
+    clusters = adata.obs[keys.CLUSTER].astype(str)
+    if earlier is not None:
+        clusters = clusters.map(match_clusters(clusters, earlier))
+        adata.obs[keys.CLUSTER] = pd.Categorical(clusters)
+    known = pd.Series(dtype=str) if earlier is None else earlier
+    size, before = clusters.value_counts(), known.reindex(clusters.index)
+    rows = []
+    for name in sorted({*size.index, *known}):
+        there = (before == name).to_numpy()
+        share = float((clusters[there] == name).mean()) if there.any() else np.nan
+        now = int(size.get(name, 0))
+        rows.append((name if now else "", name if name in set(known) else "", share, now))
+    table = pd.DataFrame(rows, columns=list(NAME_COLUMNS))
+    if earlier is not None:
+        logger.info(
+            "cluster names: %d of %d follow the earlier run",
+            int(((table["earlier"] != "") & (table["n"] > 0)).sum()),
+            len(size),
+        )
+    return adata, table
+
+
 def choose_resolution(
     connectivities: sp.csr_matrix, *, resolutions: Sequence[float], n_stability: int, seed: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
@@ -409,7 +565,8 @@ def add_umap(adata: AnnData, *, seed: int) -> AnnData:
     components are shown.
     """
     start = np.zeros((adata.n_obs, 2), dtype=np.float32)
-    scores = adata.obsm[keys.INTEGRATED][:, :2]
+    used = adata.obsm[embedding_note(adata)["used"]]
+    scores = used[:, :2]
     start[:, : scores.shape[1]] = scores
     if adata.n_obs:
         span = np.ptp(start, axis=0)
@@ -423,7 +580,7 @@ def add_umap(adata: AnnData, *, seed: int) -> AnnData:
     start = start + np.random.default_rng(seed).normal(scale=1e-3, size=start.shape)
     a, b = find_ab_params(1.0, 0.5)
     coordinates, _ = simplicial_set_embedding(
-        data=adata.obsm[keys.INTEGRATED],
+        data=used,
         graph=adata.obsp["connectivities"].tocoo(),
         n_components=2,
         initial_alpha=1.0,

@@ -117,15 +117,15 @@ def score_interactions(
 ) -> pd.DataFrame:
     """Score ligand-receptor pairs between malignant cells and each other type, one patient at a time.
 
-    Counts are normalised per cell (10,000, log1p) and scored with liana's rank aggregate over five methods
-    (CellPhoneDB, Connectome, log2FC, NATMI, SingleCellSignalR; Dimitrov et al. 2022). All pairs of types enter, since
-    specificity means "against the other types"; only edges with malignant cells on one side are returned.
+    Counts without ambient RNA are normalised per cell (10,000, log1p) and scored with liana's rank aggregate over five
+    methods (CellPhoneDB, Connectome, log2FC, NATMI, SingleCellSignalR; Dimitrov et al. 2022). All pairs of types enter,
+    since specificity means "against the other types"; only edges with malignant cells on one side are returned.
 
     Parameters
     ----------
     cells
-        Counts with ``obs`` columns patient_id, timepoint, tissue, modality, library_id and cell_type. Cells without a
-        named type are left out.
+        Counts, with the layer ``corrected``, and ``obs`` columns patient_id, timepoint, tissue, modality, library_id
+        and cell_type. Cells without a named type are left out.
     pairs
         ``ligand`` and ``receptor``, subunits of a complex joined by "_"; the least expressed subunit counts.
     ambient
@@ -189,10 +189,10 @@ def score_interactions(
             continue
         used = rows[np.isin(types, enough)]
         profile = _ambient_profile(ambient, obs[keys.LIBRARY].to_numpy()[rows], genes)
-        matrix = sparse.csr_matrix(cells.X[used])
-        matrix.eliminate_zeros()  # a stored zero would count as detected
+        corrected = sparse.csr_matrix(cells.layers[keys.CORRECTED][used])
+        corrected.eliminate_zeros()  # a stored zero would count as detected
         edges = _score_one(
-            matrix,
+            corrected,
             genes,
             obs[keys.CELL_TYPE].to_numpy()[used],
             pairs=measured,
@@ -202,7 +202,7 @@ def score_interactions(
         )
         top = set() if profile is None else set(profile[profile > 0].nlargest(ambient_top, keep="all").index)
         if profile is not None and not edges.empty:
-            share = _shares(matrix, obs[keys.CELL_TYPE].to_numpy()[used], genes)
+            share = _shares(sparse.csr_matrix(cells.X[used]), obs[keys.CELL_TYPE].to_numpy()[used], genes)
             soup = _explained_by_soup(edges, share, profile * max_contamination, top)
             edges["reason"] = np.where(soup != "", soup, "")
         edges[STRATUM] = stratum

@@ -18,12 +18,19 @@ DOUBLET_SCORE = "doublet_score"
 
 # obs: cells
 CLUSTER = "cluster"
+GROUP = "annotation_group"
 COMPARTMENT = "compartment"
 CELL_TYPE = "cell_type"
 CELL_STATE = "cell_state"
 CONFIDENCE = "confidence"
+LABEL_SOURCE = "label_source"
+CELL_TYPE_MARKERS = "cell_type_markers"
 MALIGNANT = "malignant"
 CNV_SCORE = "cnv_score"
+REFERENCE = "reference"
+OUT_OF_REFERENCE = "out_of_reference"
+PATIENT_PRIVATE = "patient_private"
+SUBTYPE = "subtype"
 
 # obs: sections
 ARRAY_ROW = "array_row"
@@ -40,6 +47,7 @@ SYMBOL = "symbol"
 FEATURE_TYPE = "feature_type"
 AMBIENT_COUNTS = "ambient_counts"
 AMBIENT = "ambient"
+CORRECTED = "corrected"
 
 # obsm, obsp, uns
 SPATIAL = "spatial"

@@ -24,6 +24,7 @@ METRICS = {
     "median_genes": ("Median genes", "genes detected per cell or spot", "number", "low"),
     "median_pct_mito": ("Median mitochondrial", "of the counts", "percent", "high"),
     "doublet_rate": ("Doublets called", "of the cells that were otherwise fine", "share", "high"),
+    "detectable_doublets": ("Doublets detectable", "of made doublets of two kinds of cells", "share", "low"),
 }
 
 
@@ -105,6 +106,7 @@ def library_page(inputs: LibraryInputs) -> str:
         metrics=_metrics(status, inputs.siblings),
         ambient_source=status["metrics"].get("ambient_source", "none"),
         contamination=contamination_words(status["metrics"].get("contamination")),
+        doublets=doublet_words(status["metrics"], chemistry=str(inputs.row.get("chemistry") or "")),
         waterfall=_waterfall(int(status["n_in"]), removed, int(status["n_out"])),
         figures=_figures(inputs),
         types=_types(inputs.types, spatial=status["modality"] not in CELL_MODALITIES),
@@ -136,6 +138,11 @@ def library_alerts(
     elif n_in and n_out / n_in < 0.5:
         alerts.append(("warn", f"Only {n_out:,} of {n_in:,} {unit} ({100 * n_out / n_in:.0f} %) were kept."))
     alerts += [("warn", f"{text[0].upper()}{text[1:]}.") for text in warnings]
+    calling = status["metrics"].get("calling")
+    if calling:
+        alerts.append(
+            ("warn", f"{calling_words(calling)} A matrix of called cells, given as path, would be taken as it is.")
+        )
     if status["status"] == "ok":
         for name, (title, _, form, worry) in METRICS.items():
             value, others = status["metrics"].get(name), _sibling_values(name, status["modality"], siblings)
@@ -218,6 +225,40 @@ def contamination_words(found: Mapping[str, Any] | None) -> str:
     return (
         f"Ambient share of the counts: at most {percent['fraction']} % (95 % limit {percent['high']} %), by "
         f"{found['gene']} in cells that are no hepatocytes; raw droplets would tell it better."
+    )
+
+
+def calling_words(calling: Mapping[str, Any]) -> str:
+    """How cells were called from all droplets, in two sentences."""
+    smaller = calling["n_called"] - calling["n_certain"]
+    return (
+        f"Cells were called here, from {calling['n_droplets']:,} droplets (EmptyDrops, false discovery rate "
+        f"{calling['fdr']:g}): {calling['n_certain']:,} with {calling['certain']:,} counts or more, and {smaller:,} of "
+        f"{calling['n_tested']:,} smaller ones that are unlike ambient RNA. Of the fullest empty droplets "
+        f"{100 * calling['misfit']:.0f} % seem unlike it at p <= 0.05, where 5 % should; of the smallest droplets "
+        f"called for their size {100 * calling['ambient_like']:.0f} % can't be told from it."
+    )
+
+
+def doublet_words(metrics: Mapping[str, Any], *, chemistry: str) -> str:
+    """Which rate of doublets was expected and why, and how many can be found, in sentences; "" for sections."""
+    if "doublets_per_1000" not in metrics:
+        return ""
+    basis = {
+        "config": "as the config says",
+        "chemistry": f"by the chemistry {chemistry}" if chemistry else "by the chemistry",
+        "default": "since the chemistry is not known",
+    }[metrics["doublets_per_1000_basis"]]
+    words = (
+        f"Doublets expected: {100 * metrics['expected_doublet_rate']:.1f} % of the cells "
+        f"({100 * metrics['doublets_per_1000']:g} % per 1,000 recovered cells, {basis})."
+    )
+    found = metrics["detectable_doublets"]
+    if found is None:
+        return words
+    return (
+        f"{words} Of doublets made of two kinds of cells {100 * found:.0f} % reach the threshold; those of one kind "
+        "can't be told from single cells."
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,6 +33,27 @@ logger = logging.getLogger(__name__)
 # neutrophils have a few hundred molecules, plasma and red cells put most of theirs into few genes.
 OWN_GROUP = ("neutrophil", "plasma", "erythroid", "platelet_mk", "mast")
 NO_GROUP = "all"
+# Percentage points above the median of its group that a mitochondrial share needs to be an outlier. Most nuclei have no
+# mitochondrial count, so that the deviation is zero and the first count of any nucleus would be one (Amezquita et al.,
+# Orchestrating Single-Cell Analysis with Bioconductor, on single nuclei).
+MIN_MITO_DIFFERENCE = 0.5
+
+# Doublets per 1,000 recovered cells, by the names that Cell Ranger has for chemistries; the first that fits holds. From
+# the tables in the user guides of 10x Genomics: 0.4 % for the chips of GEM-X (CG000731) and HT (CG000416), 8 % for LT,
+# whose few barcodes collide, 0.8 % for the chips before GEM-X (CG000204, CG000315).
+DOUBLETS_PER_1000 = {
+    r"SC3Pv[34]HT.*|SC5P.*HT.*": 0.004,
+    r"SC3Pv3LT.*": 0.08,
+    r"SC3Pv4.*|SC5P.*-v3": 0.004,
+    r"SC3Pv[123].*|SC5P.*|ARC-v1|SFRP|threeprime|fiveprime": 0.008,
+}
+DOUBLETS_PER_1000_ELSE = 0.008
+
+# Sets of made doublets that a score is the mean over, and cells per kind that doublets are made between.
+DOUBLET_SETS = 5
+CELLS_PER_KIND, MAX_KINDS = 25, 15
+# Made doublets that are scored as if they were cells, to learn how many of them the threshold finds.
+TRIAL_DOUBLETS = 1000
 
 
 def is_mitochondrial(counts: AnnData) -> np.ndarray:
@@ -295,7 +317,8 @@ def flag_cells(
     A value is an outlier if it lies more than so many median absolute deviations from the median of its group, on the
     log scale for counts and genes (Germain et al. 2020; Heumos et al. 2023, there with 5 for counts and genes). The
     deviation is that of the group, drawn towards the one within all groups where the group is small. A mitochondrial
-    share counts on the arcsine scale, by itself or together with few counts. Groups of fewer than ``min_group`` cells
+    share counts on the arcsine scale, by itself or together with few counts, if it is ``MIN_MITO_DIFFERENCE`` above the
+    median. Groups of fewer than ``min_group`` cells
     have no median worth the name: their lower limits are the hard ones, so that a rare kind of small cell stays.
 
     Parameters
@@ -329,7 +352,8 @@ def flag_cells(
     mito = _deviations(share, pooled) if np.isfinite(share).all() else np.full(len(metrics), -np.inf)
     # A cell that leaks loses counts while its mitochondria stay: the two together tell it before either does alone.
     leaking = (mito - counts) / np.sqrt(2)
-    too_mito = (mito > nmads_mito) | (leaking > nmads_mito) | (percent > max_pct_mito)
+    apart = percent - _medians(percent, pooled) >= MIN_MITO_DIFFERENCE
+    too_mito = (apart & ((mito > nmads_mito) | (leaking > nmads_mito))) | (percent > max_pct_mito)
     low_counts = (metrics[keys.TOTAL_COUNTS].to_numpy() < min_counts) | (own & (counts < -nmads_counts))
     low_genes = (metrics[keys.N_GENES].to_numpy() < min_genes) | (own & (genes < -nmads_genes))
     many = own & ((counts > nmads_counts) | (genes > nmads_genes))
@@ -338,17 +362,21 @@ def flag_cells(
     return pd.Series(reasons, index=metrics.index)
 
 
+def _medians(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Median of each value's group."""
+    return pd.Series(values).groupby(groups).transform("median").to_numpy()
+
+
 def _deviations(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Distance of each value from its group's median in median absolute deviations.
 
     The deviation of a group of n cells counts n / (n + 30) beside the one pooled within all groups.
     """
-    centred = np.empty(len(values))
+    centred = values - _medians(values, groups)
     own = np.empty(len(values))
     weight = np.empty(len(values))
     for name in np.unique(groups):
         members = groups == name
-        centred[members] = values[members] - np.median(values[members])
         own[members] = np.median(np.abs(centred[members]))
         weight[members] = members.sum() / (members.sum() + 30)
     spread = weight * own + (1 - weight) * (np.median(np.abs(centred)) if len(values) else 0.0)
@@ -359,12 +387,16 @@ def _deviations(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------------- doublets
 
 
-def doublet_scores(counts: AnnData, *, expected_rate: float, seed: int, simulated_per_cell: float = 2.0) -> np.ndarray:
-    """Likelihood that each cell is two, by the method of Scrublet (Wolock et al. 2019, doi:10.1016/j.cels.2018.11.005).
+def doublet_scores(
+    counts: AnnData, *, expected_rate: float, seed: int, made_per_cell: float = 2.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Likelihood that each cell is two of different kinds, by the method of Scrublet with two changes.
 
-    Doublets are made by adding the counts of random pairs of cells; each cell is scored by the share of made doublets
-    among its nearest neighbours in principal components, as the posterior probability of the original method.
-    Neighbours are exact.
+    Doublets are made by adding the counts of two cells; each cell is scored by the share of made doublets among its
+    nearest neighbours in principal components, as the posterior probability of the original method (Wolock et al. 2019,
+    doi:10.1016/j.cels.2018.11.005). Doublets are made between clusters alone, since two cells of one kind look like one
+    (Germain et al. 2021, doi:10.12688/f1000research.73600.2), and the share is a mean over ``DOUBLET_SETS`` sets of
+    them, so that it depends less on which pairs were drawn. Neighbours are exact, and fewer than the original takes.
 
     Parameters
     ----------
@@ -373,35 +405,59 @@ def doublet_scores(counts: AnnData, *, expected_rate: float, seed: int, simulate
     expected_rate
         Expected share of doublets (0 to 1).
     seed
-        Of the random pairs and the component analysis.
-    simulated_per_cell
-        Made doublets per cell.
+        Of the clusters, the pairs and the component analysis.
+    made_per_cell
+        Made doublets per cell in each set.
 
     Returns
     -------
-    Score per cell (0 to 1); NaN where fewer than 30 cells or three components allow none.
+    Score per cell (0 to 1), and the scores that other made doublets get in the place of cells. NaN, and none, where
+    fewer than 30 cells or three components allow no score.
     """
+    from scipy.cluster.vq import kmeans, vq
+
     n = counts.n_obs
     # Mitochondrial genes tell how whole a cell is, not which kind it is.
     matrix = counts.X[:, ~is_mitochondrial(counts)]
     embedding = fit_embedding(matrix, seed=seed) if n >= 30 else None
     if embedding is None:
-        return np.full(n, np.nan)
+        return np.full(n, np.nan), np.zeros(0)
     rng = np.random.default_rng(seed)
-    n_made = round(simulated_per_cell * n)
-    pairs = rng.integers(0, n, size=(n_made, 2))
-    made = matrix[pairs[:, 0]] + matrix[pairs[:, 1]]
-    points = np.vstack([embedding.project(matrix), embedding.project(made)])
-    k = round(0.5 * np.sqrt(n) * (1 + n_made / n))
-    neighbours = nearest(points, queries=points[:n], k=k, exclude_self=True)
-    share = ((neighbours >= n).sum(axis=1) + 1) / (k + 2)
+    cells = embedding.project(matrix)
+    centres, _ = kmeans(cells, int(np.clip(n // CELLS_PER_KIND, 2, MAX_KINDS)), iter=3, rng=rng)
+    kinds = vq(cells, centres)[0]
+
+    def made(size: int) -> np.ndarray:
+        first, second = _unlike_pairs(kinds, size=size, rng=rng)
+        return embedding.project(matrix[first] + matrix[second])
+
+    queries = np.vstack([cells, made(min(n, TRIAL_DOUBLETS))])
+    n_made = round(made_per_cell * n)
     odds_made = n_made / n
-    return (
+    k = round(0.25 * np.sqrt(n) * (1 + odds_made))
+    share = np.zeros(len(queries))
+    for _ in range(DOUBLET_SETS):
+        points = np.vstack([cells, made(n_made)])
+        of_cells = nearest(points, queries=cells, k=k, exclude_self=True)
+        of_made = nearest(points, queries=queries[n:], k=k, exclude_self=False)
+        share += ((np.vstack([of_cells, of_made]) >= n).sum(axis=1) + 1) / (k + 2) / DOUBLET_SETS
+    scores = (
         share
         * expected_rate
         / odds_made
         / (1 - expected_rate - share * (1 - expected_rate - expected_rate / odds_made))
     )
+    return scores[:n], scores[n:]
+
+
+def _unlike_pairs(kinds: np.ndarray, *, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Random pairs of cells of different kinds; of any cells where there is one kind alone."""
+    first, second = rng.integers(0, len(kinds), size=(2, size))
+    if (kinds == kinds[0]).all():
+        return first, second
+    while (alike := kinds[first] == kinds[second]).any():
+        first[alike], second[alike] = rng.integers(0, len(kinds), size=(2, int(alike.sum())))
+    return first, second
 
 
 def call_doublets(scores: np.ndarray, *, expected_rate: float, threshold: float | None) -> np.ndarray:
@@ -473,7 +529,8 @@ def qc_library(
     config
         The section ``qc`` of the configuration, with the overlays of the library's batch.
     row
-        The library in the study tables; ``expected_cells`` (recovered cells) sets the expected share of doublets.
+        The library in the study tables; ``chemistry`` and ``expected_cells`` (recovered cells) set the expected share
+        of doublets.
     seed
         Of the component analysis and of the made doublets.
 
@@ -513,10 +570,18 @@ def qc_library(
         notes.append(
             "no gene whose symbol begins with MT-: mitochondrial shares are unknown and no cell was removed for one"
         )
+    if measured.get("doublets_per_1000_basis") == "default":
+        chemistry = f"chemistry {row['chemistry']!r} is not known" if row["chemistry"] else "no chemistry is given"
+        notes.append(
+            f"{chemistry}: the doublet rate of most chips was taken ({100 * DOUBLETS_PER_1000_ELSE:g} % per 1,000 "
+            "cells); write Cell Ranger's name of it (such as SC3Pv3 or SC3Pv4) into libraries.tsv"
+        )
     passed = table[kept]
     if not spatial:
         ambient = contamination(cells, passed["coarse_group"].to_numpy())
         measured["contamination"] = asdict(ambient)
+        measured["calling"] = json.loads(meta.get("calling", "null"))
+        cells.uns[keys.META]["contamination"] = np.nan if ambient.fraction is None else ambient.fraction
     status = {
         "library_id": row[keys.LIBRARY],
         "modality": row["modality"],
@@ -546,27 +611,55 @@ def _qc_cells(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Groups, reasons and doublet scores of a single-cell library; and what is worth telling of its doublets."""
     groups = coarse_groups(adata, seed=seed)
-    limits = ("nmads_counts", "nmads_genes", "nmads_mito", "max_pct_mito", "min_counts", "min_genes")
-    reasons = flag_cells(table, groups, **{name: config[name] for name in limits})
-    rate = expected_doublet_rate(
-        row["expected_cells"], n_found=len(table), rate_per_1000=config["doublet_rate_per_1000"]
-    )
+    limits = {name: config[name] for name in ("nmads_counts", "nmads_genes", "nmads_mito", "min_counts", "min_genes")}
+    limits["max_pct_mito"] = config["max_pct_mito_nuclei" if row["modality"] == "snrna" else "max_pct_mito"]
+    reasons = flag_cells(table, groups, **limits)
+    per_1000, basis = doublets_per_1000(row["chemistry"], given=config["doublet_rate_per_1000"])
+    rate = expected_doublet_rate(row["expected_cells"], n_found=len(table), rate_per_1000=per_1000)
     whole = (reasons == "").to_numpy()
     scores = np.full(len(table), np.nan)
-    scores[whole] = doublet_scores(adata[whole], expected_rate=rate, seed=seed)
+    scores[whole], of_made = doublet_scores(adata[whole], expected_rate=rate, seed=seed)
     called = call_doublets(scores, expected_rate=rate, threshold=config["doublet_score_threshold"])
     if config["remove_doublets"]:
         reasons[called] = DOUBLET
+    threshold = float(scores[called].min()) if called.any() else None
     measured = {
         "expected_doublet_rate": rate,
+        "doublets_per_1000": per_1000,
+        "doublets_per_1000_basis": basis,
         "doublet_rate": float(called.sum() / max(whole.sum(), 1)),
-        "doublet_threshold": float(scores[called].min()) if called.any() else None,
+        "doublet_threshold": threshold,
+        "detectable_doublets": None if threshold is None else float((of_made >= threshold).mean()),
     }
     return table.assign(**{keys.DOUBLET_SCORE: scores, "coarse_group": groups, "reason": reasons}), measured
 
 
+def doublets_per_1000(chemistry: Any, *, given: float | None) -> tuple[float, str]:
+    """Share of doublets per 1,000 recovered cells, and where it comes from.
+
+    Parameters
+    ----------
+    chemistry
+        As the study table has it; Cell Ranger's names are known, upper or lower case.
+    given
+        The rate of the config, which overrides the chemistry's; None for none.
+
+    Returns
+    -------
+    The rate (0 to 1) and its basis: "config", "chemistry" or "default", the last where no chemistry, or one that is not
+    known, is given.
+    """
+    if given is not None:
+        return given, "config"
+    name = "" if chemistry is None or pd.isna(chemistry) else str(chemistry).strip()
+    for pattern, rate in DOUBLETS_PER_1000.items():
+        if re.fullmatch(pattern, name, flags=re.IGNORECASE):
+            return rate, "chemistry"
+    return DOUBLETS_PER_1000_ELSE, "default"
+
+
 def expected_doublet_rate(expected_cells: Any, *, n_found: int, rate_per_1000: float) -> float:
-    """Expected share of doublets, which grows with the cells recovered in the run (0.8 % per 1,000 on 10x v3).
+    """Expected share of doublets, which grows with the cells recovered in the run.
 
     Parameters
     ----------

@@ -20,6 +20,7 @@ from pandas.api.types import is_numeric_dtype
 from livermet.captions import caption_params, render_caption
 from livermet.pages import Embedded, embed, is_finite, template
 from livermet.plots.style import COMPARTMENT_COLOURS, colours
+from livermet.report_cells import arm_events, compared_types, leading_genes, malignant_patients, type_evidence
 from livermet.report_data import (
     CELL_MODALITIES,
     CLINICAL,
@@ -54,7 +55,8 @@ logger = logging.getLogger(__name__)
 MAX_THUMBNAIL_WIDTH = 760
 MAX_ROWS = 400
 PRIVATE_KEYS = ("study", "roots", "results", "batches", "trial", "scope")
-FILE_KEYS = ("panel",)
+FILE_KEYS = ("panel", "overrides", "reference", "celltypist_model", "gene_sets", "earlier", "folder")
+MAX_LEADS = 60
 MEASURED = {"cells": "single-cell library", "sections": "section"}
 
 SCOPE_TABLES = (
@@ -66,11 +68,28 @@ SCOPE_TABLES = (
     ("response_filtered.tsv", "which features can be tested, whatever the label"),
     ("verdict.json", "what may be said, and what not"),
     ("clustering.tsv", "resolutions tried"),
+    ("integration.tsv", "scores of the plain and the aligned embedding, and which was used"),
     ("markers.tsv", "genes that mark each group of cells"),
+    ("annotation.tsv", "what speaks for each cell type and against it"),
+    ("annotation_comparison.tsv", "agreement with a reference and a CellTypist model, where named"),
+    ("annotation_agreement.tsv", "cells by our type and theirs"),
+    ("annotation_labels.parquet", "their labels cell by cell"),
+    ("overrides.tsv", "what the user's table of labels replaced"),
+    ("cnv.tsv", "chromosome arms of each patient"),
+    ("malignant.tsv", "malignant cells, subtypes, states and PurIST of each patient"),
+    ("pdac_arms.tsv", "recurrent arm events and how often they are found"),
+    ("differential.tsv", "every tested gene of every cell type against the primary label"),
+    ("differential_tests.tsv", "each cell type with its design, or why it was not tested"),
+    ("activity.tsv", "pathways and transcription factors per patient and type"),
+    ("activity_contrast.tsv", "the same between the classes of the primary label"),
     ("niches.tsv", "niches and their composition"),
     ("niche_stability.tsv", "how well niches repeat, by their number"),
     ("neighbourhood.tsv", "neighbours beside the distance-stratified null"),
     ("interactions.tsv", "ligand-receptor scores per patient"),
+)
+MAPPING_TABLES = (
+    ("mapping.tsv", "how the cells of each library were mapped onto the frozen reference"),
+    ("mapping_findings.tsv", "libraries with many cells beyond it"),
 )
 STUDY_TABLES = (
     ("../study/findings.tsv", "findings on the study tables"),
@@ -91,6 +110,7 @@ CONTENTS = (
     ("cells", "Cells"),
     ("composition", "Composition"),
     ("malignancy", "Malignancy"),
+    ("expression", "Expression"),
     ("sections", "Sections"),
     ("niches", "Niches"),
     ("neighbourhood", "Neighbourhood"),
@@ -123,9 +143,11 @@ class CohortInputs:
     tables
         ``patients``, ``samples``, ``libraries`` and the tables named in ``report_data.CLINICAL`` (checked study
         tables); ``labels``, ``recist``, ``consent``, ``deviations``, ``findings`` (on the tables); of the scope
-        ``scope_findings`` (after quality control), ``status``, ``clustering``, ``cnv``, ``niches``,
-        ``niche_stability``, ``neighbourhood``, ``interactions``, ``features``, ``features_left_out``,
-        ``associations``, ``response_filtered``. An empty table is one with no rows.
+        ``scope_findings`` (after quality control), ``status``, ``clustering``, ``integration`` (and ``mapping``,
+        ``mapping_findings`` where cells were mapped onto a frozen reference), ``annotation``,
+        ``annotation_comparison``, ``overrides``, ``cnv``, ``malignant``, ``pdac_arms``, ``differential``,
+        ``differential_tests``, ``niches``, ``niche_stability``, ``neighbourhood``, ``interactions``, ``features``,
+        ``features_left_out``, ``associations``, ``response_filtered``. An empty table is one with no rows.
     verdict
         What the response step states in words.
     figures
@@ -201,6 +223,7 @@ def cohort_page(inputs: CohortInputs) -> str:
     associations = association_order(tables["associations"], limit=MAX_ROWS)
     status = tables["status"]
     params = _public(inputs.params)
+    after_qc = [tables[name] for name in ("scope_findings", "mapping_findings") if name in tables and len(tables[name])]
     html = template("cohort").render(
         page_title=inputs.title,
         title=inputs.title,
@@ -217,7 +240,7 @@ def cohort_page(inputs: CohortInputs) -> str:
         labels=label_rows(tables["labels"], analysed=analysed, primary=response["primary_label"], declared=declared),
         main_labels=main,
         patient_labels=patient_labels(tables["labels"], tables["recist"], main=main, declared=declared),
-        findings=findings_view(tables["findings"], tables["scope_findings"]),
+        findings=findings_view(tables["findings"], pd.concat(after_qc or [tables["scope_findings"]])),
         course_columns=COURSE_COLUMNS,
         differing_columns=DIFFERING_COLUMNS,
         deviations=records(tables["deviations"]),
@@ -247,6 +270,17 @@ def cohort_page(inputs: CohortInputs) -> str:
         sections_caption=_sections_caption(inputs, params),
         sections=_sections(inputs, status),
         clustering=_view(tables["clustering"]),
+        integration=_view(tables["integration"]),
+        mapping=_view(tables.get("mapping", pd.DataFrame())),
+        types=_view(type_evidence(tables["annotation"])),
+        comparison=_view(tables["annotation_comparison"]),
+        overrides=_view(tables["overrides"]),
+        malignant=_view(malignant_patients(tables["malignant"])),
+        arm_events=_view(arm_events(tables["pdac_arms"])),
+        expression_tests=_view(compared_types(tables["differential_tests"])),
+        leads=_view(leading_genes(tables["differential"], fdr=response["fdr"], top=MAX_LEADS)),
+        n_leads=int(tables["differential_tests"]["n_leads"].sum()),
+        n_expression_tested=int((tables["differential_tests"]["status"] == "tested").sum()),
         niches=_niches(tables["niches"]),
         niche_stability=_view(tables["niche_stability"]),
         neighbourhood=_view(neighbourhood_summary(tables["neighbourhood"], top=40)),
@@ -269,20 +303,22 @@ def cohort_page(inputs: CohortInputs) -> str:
     return html
 
 
-def index_files(libraries: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[str, str]]]:
+def index_files(libraries: Sequence[Mapping[str, str]], *, mapped: bool = False) -> dict[str, list[tuple[str, str]]]:
     """What a scope's folder holds for people, as (path relative to it, what it is), by heading.
 
     Parameters
     ----------
     libraries
         ``library_id``, ``patient_id`` and ``modality`` of each library of the scope.
+    mapped
+        Whether cells were mapped onto a frozen reference.
     """
     ids = [(row["library_id"], f"{row['modality']}, patient {row['patient_id']}") for row in libraries]
     spatial = [row["library_id"] for row in libraries if row["modality"] not in CELL_MODALITIES]
     return {
         "Read": [("report.html", "the report: verdict, patients, figures, methods")],
         "Libraries": [(f"pages/{library}.html", what) for library, what in ids],
-        "Tables": list(SCOPE_TABLES) + list(STUDY_TABLES),
+        "Tables": [*SCOPE_TABLES, *(MAPPING_TABLES if mapped else ()), *STUDY_TABLES],
         "Objects": [
             ("cells.h5ad", "all cells of the scope with types, states and malignant calls"),
             *((f"sections/{library}/spatial.h5ad", "section with zones and niches") for library in spatial),

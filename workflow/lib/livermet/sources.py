@@ -42,12 +42,15 @@ class Source:
         The file (h5, h5ad) or folder (mtx) that holds the counts.
     files
         All files that are read, the counts first.
+    droplets
+        Whether the counts are by their name those of all droplets (raw), of which cells must be called first.
     """
 
     kind: str
     base: Path
     matrix: Path
     files: tuple[Path, ...]
+    droplets: bool = False
 
     def file(self, *names: str) -> Path | None:
         """The file of the source that has one of these names, None where there is none."""
@@ -55,7 +58,9 @@ class Source:
 
 
 def find_source(path: str | Path, *, modality: str) -> Source:
-    """Find the filtered counts of a library, and for a section its positions, scale factors and image.
+    """Find the counts of a library, and for a section its positions, scale factors and image.
+
+    Of a run folder the filtered counts are taken, and those of all droplets where no filtered ones lie there.
 
     Parameters
     ----------
@@ -74,11 +79,6 @@ def find_source(path: str | Path, *, modality: str) -> Source:
         raise ValueError(_not_read(path, UNSUPPORTED_MODALITIES[modality]))
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; correct the path in libraries.tsv")
-    if modality != "visium" and path.name.removesuffix(".h5").endswith(_RAW_NAMES):
-        raise ValueError(
-            f"{path}: is by its name the matrix of all droplets (raw); name the filtered one as path, and this one as "
-            "raw_path"
-        )
     if path.is_file():
         return _file_source(path, modality=modality)
     folder = path / "outs" if (path / "outs").is_dir() else path
@@ -92,7 +92,7 @@ def find_source(path: str | Path, *, modality: str) -> Source:
             f"{path}: holds spot positions, so it is a Visium section, but its modality is {modality}; "
             "correct the modality in libraries.tsv"
         )
-    return _matrix_source(path, folder, prefix="filtered")
+    return _matrix_source(path, folder, prefixes=("filtered", "raw"))
 
 
 def find_raw(path: str | Path) -> Source:
@@ -105,11 +105,11 @@ def find_raw(path: str | Path) -> Source:
             raise ValueError(f"{path}: raw droplets are read from a 10x h5 file or an mtx folder, not from h5ad")
         _check_hdf5(path)
         return Source("10x_h5", path, path, (path,))
-    return _matrix_source(path, path / "outs" if (path / "outs").is_dir() else path, prefix="raw")
+    return _matrix_source(path, path / "outs" if (path / "outs").is_dir() else path, prefixes=("raw",))
 
 
 def library_sources(row: Mapping[str, Any]) -> tuple[Source, Source | None]:
-    """Sources of a library's filtered counts and, where ``raw_path`` is given, of all its droplets."""
+    """Sources of a library's counts and, where ``raw_path`` is given, of all its droplets."""
     source = find_source(row["path"], modality=row["modality"])
     return source, find_raw(row["raw_path"]) if row["raw_path"] else None
 
@@ -168,7 +168,7 @@ def _file_source(path: Path, *, modality: str) -> Source:
     if path.suffix not in {".h5", ".hdf5"}:
         raise ValueError(f"{path}: neither .h5, .h5ad nor a folder. {SUPPORTED}")
     _check_hdf5(path)
-    return Source("10x_h5", path, path, (path,))
+    return Source("10x_h5", path, path, (path,), droplets=_named_raw(path))
 
 
 def _check_hdf5(path: Path) -> None:
@@ -233,19 +233,26 @@ def _visium_source(path: Path, folder: Path) -> Source:
     return Source("visium", path, matrix, (*matrix_files(matrix), positions, *(f for f in extra if f.is_file())))
 
 
-def _matrix_source(path: Path, folder: Path, *, prefix: str) -> Source:
-    matrix = folder if _is_mtx(folder) else _find_matrix(folder, prefix=prefix)
+def _matrix_source(path: Path, folder: Path, *, prefixes: tuple[str, ...]) -> Source:
+    """The first of these kinds of counts that lies in a folder; the folder itself if it is an mtx folder."""
+    prefix = prefixes[0]
+    found = (_find_matrix(folder, prefix=name) for name in prefixes)
+    matrix = folder if _is_mtx(folder) else next((place for place in found if place is not None), None)
     if matrix is None:
-        other = "raw" if prefix == "filtered" else "filtered"
         hint = ""
-        if _find_matrix(folder, prefix=other) is not None:
-            hint = f"; the {other} matrix that lies there can't take its place"
+        if prefix == "raw" and _find_matrix(folder, prefix="filtered") is not None:
+            hint = "; the filtered matrix that lies there can't take its place"
         raise ValueError(
             f"{path}: no {prefix} counts found; looked for barcodes.tsv, features.tsv (or genes.tsv) and matrix.mtx, "
             f"plain or .gz, and for {_looked_for(prefix)} in {folder}{hint}"
         )
     kind = "10x_mtx" if matrix.is_dir() else "10x_h5"
-    return Source(kind, path, matrix, matrix_files(matrix))
+    return Source(kind, path, matrix, matrix_files(matrix), droplets=_named_raw(matrix))
+
+
+def _named_raw(matrix: Path) -> bool:
+    """Whether counts are by their name those of all droplets; Cell Ranger 2 names the folder above the genome's so."""
+    return any(name.removesuffix(".h5").endswith(_RAW_NAMES) for name in (matrix.name, matrix.parent.name))
 
 
 def _looked_for(prefix: str) -> str:

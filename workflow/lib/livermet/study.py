@@ -236,6 +236,16 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path, files: Iterabl
             remedy = "correct the path; it counts from the working directory"
             overlay_findings = [Finding("warning", "config", None, "batches", config["batches"], message, remedy)]
     setup = [*findings, *trial_findings, *overlay_findings]
+    annotate = value("annotate", {})
+    if any(annotate.get(key) for key in ("overrides", "reference", "celltypist_model")):
+        # Here, since most runs name none of these files, and every job loads the study.
+        from livermet.overrides import annotation_findings
+
+        setup += annotation_findings(annotate, workdir=workdir, not_personal=allow)
+    if value("reference", {}).get("use"):
+        from livermet.frozen_files import reference_findings
+
+        setup += reference_findings(config, workdir=workdir, withdrawn=data.withdrawn)
     study = Study(config=config, data=data, trial=trial, overlays=overlays, findings=())
     scope = value("scope", COHORT)
     if scope not in study.scopes:

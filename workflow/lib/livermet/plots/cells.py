@@ -264,7 +264,7 @@ def plot_malignancy(obs: pd.DataFrame, arms: pd.DataFrame, *, reason: str) -> Fi
 
 
 def _arm_order(arm: str) -> tuple[int, str]:
-    number = arm[:-1]
+    number = arm.replace("q", "p").split("p")[0]
     return (int(number) if number.isdigit() else 99, arm)
 
 

@@ -127,7 +127,8 @@ def plot_metrics(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def plot_library_qc(table: pd.DataFrame, status: Mapping[str, Any]) -> Figure:
     """Quality of each barcode of one library.
 
-    Panels: counts by rank, genes against counts with the reason of each removal, mitochondrial share, doublet score.
+    Panels: counts by rank (with the curve of all droplets where cells were called from these), genes against counts
+    with the reason of each removal, mitochondrial share, doublet score.
     Panels without data (no mitochondrial gene; sections have no doublet score) are left out.
 
     Parameters
@@ -161,9 +162,17 @@ def _rank_panel(ax: Axes, table: pd.DataFrame, reason: pd.Series, status: Mappin
     counts = np.maximum(table[keys.TOTAL_COUNTS].to_numpy()[order], 1)
     ranks = np.arange(1, len(counts) + 1)
     kept = (reason == KEPT).to_numpy()[order]
+    title = "Counts by rank (grey: removed)"
+    calling = status["metrics"].get("calling")
+    if calling:
+        title = "Counts by rank (line: all droplets)"
+        ax.plot(*zip(*calling["curve"], strict=True), color=INK, linewidth=0.9)
+        ax.axhline(calling["certain"], color=INK, linewidth=0.7, linestyle="--")
+        label = f"cells from {calling['certain']:,} on"
+        ax.text(0.02, calling["certain"], label, fontsize=6.5, va="bottom", transform=ax.get_yaxis_transform())
     ax.scatter(ranks[~kept], counts[~kept], s=5, color=GREY, linewidths=0, rasterized=True)
     ax.scatter(ranks[kept], counts[kept], s=5, color=COLOURS[KEPT], linewidths=0, rasterized=True)
-    ax.set(xlabel="rank of the barcode", ylabel="counts", title="Counts by rank (grey: removed)")
+    ax.set(xlabel="rank of the droplet" if calling else "rank of the barcode", ylabel="counts", title=title)
     _log_axis(ax, "x")
     _log_axis(ax, "y")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import yaml
 from scipy import sparse
 
 from livermet.files import write_parquet, write_table, write_text
-from livermet.simulate import clinical, expression, persons, tissue, write
+from livermet.simulate import clinical, expression, hard, persons, tissue, write
 from livermet.simulate.design import (
     DECOY_PAIR,
     NULL_PAIR,
@@ -112,28 +113,38 @@ def _write_study(folder: Path, design: StudyDesign) -> None:
     study, truth = folder / "study", folder / "truth"
     patients = clinical.simulate_patients(design)
     atlas = expression.build_atlas(design)
+    cases = hard.choose_hard_cases(patients, design)
     cnv = expression.patient_cnv(patients, atlas, design)
+    cnv = cnv[~cnv["patient_id"].isin(_patients_of(cases, hard.NO_COPY_NUMBER))]
     alleles = persons.simulate_alleles(patients, design)
     tables = clinical.clinical_tables(patients, design)
     tables["samples"] = _samples(patients, tables, design)
-    libraries, sections = _libraries(patients, tables["samples"], design)
+    libraries, sections = _libraries(patients, tables["samples"], cases, design)
     tables["pathology"] = _pathology(patients, tables["samples"], design)
 
     cells, spots, abundance = [], [], []
     truth_of = patients.set_index("patient_id", drop=False)
+    few, rich = _patients_of(cases, hard.FEW_CELLS), _patients_of(cases, hard.HEPATOCYTE_RICH)
     samples = tables["samples"].set_index("sample_id")
     for row in libraries.itertuples():
         patient = truth_of.loc[samples.loc[row.sample_id, "patient_id"]]
         events = cnv[cnv["patient_id"] == patient["patient_id"]]
         own = alleles.loc[patient["patient_id"]]
         if row.modality == "scrna":
-            table = _cell_library(study, row, patient, samples.loc[row.sample_id], events, own, atlas, patients, design)
+            sample = samples.loc[row.sample_id]
+            weight = "primary" if sample["tissue"] == "primary" else "dissociated"
+            fractions = clinical.compositions(patients, design, weight=weight).loc[patient["patient_id"]]
+            if patient["patient_id"] in rich:
+                fractions = hard.hepatocyte_rich(fractions)
+            n_cells = {"n_cells": hard.N_FEW, "n_recovered": hard.N_FEW} if patient["patient_id"] in few else {}
+            own_design = replace(design, **n_cells)
+            table = _cell_library(study, row, patient, sample, events, own, atlas, fractions, own_design)
             cells.append(table)
         else:
             section = sections.set_index("library_id").loc[row.library_id]
-            table, fractions = _section_library(study, row, patient, section, events, own, atlas, patients, design)
+            table, shares = _section_library(study, row, patient, section, events, own, atlas, patients, design)
             spots.append(table)
-            abundance.append(fractions)
+            abundance.append(shares)
         logger.info("%s: %d barcodes", row.library_id, len(table))
     tables["libraries"], traps = persons.plant_traps(study, libraries, patients, tables["samples"], design)
 
@@ -149,12 +160,25 @@ def _write_study(folder: Path, design: StudyDesign) -> None:
     write_table(cnv, truth / "cnv.tsv")
     write_table(alleles.rename_axis("patient_id").reset_index(), truth / "alleles.tsv")
     write_table(traps, truth / "traps.tsv")
+    write_table(_libraries_of_cases(cases, libraries, tables["samples"]), truth / "hard_cases.tsv")
     write_table(_effects(atlas, design), truth / "effects.tsv")
     programmes = atlas.programmes[~atlas.programmes["gene"].isin(persons.SYMBOLS)]
     write_table(programmes, truth / "programmes.tsv")
     write_text(yaml.safe_dump(design.as_dict(), sort_keys=False), truth / "parameters.yaml")
     write_text(MARKER_TEXT, study / MARKER)
     logger.info("%d patients, %d libraries, %d cells, %d spots", len(patients), len(libraries), len(cells), len(spots))
+
+
+def _patients_of(cases: pd.DataFrame, case: str) -> list[str]:
+    """Patients of one hard case."""
+    return cases.loc[cases["case"] == case, "patient_id"].tolist()
+
+
+def _libraries_of_cases(cases: pd.DataFrame, libraries: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """The single-cell libraries of the hard cases: case, patient_id, library_id."""
+    cells = libraries.loc[libraries["modality"] == "scrna", ["library_id", "sample_id"]]
+    cells = cells.merge(samples[["sample_id", "patient_id"]], on="sample_id")
+    return cases.merge(cells, on="patient_id")[["case", "patient_id", "library_id"]]
 
 
 def _samples(patients: pd.DataFrame, tables: dict[str, pd.DataFrame], design: StudyDesign) -> pd.DataFrame:
@@ -183,15 +207,19 @@ def _samples(patients: pd.DataFrame, tables: dict[str, pd.DataFrame], design: St
     return pd.DataFrame(rows, columns=SAMPLE_COLUMNS)
 
 
-def _libraries(patients: pd.DataFrame, samples: pd.DataFrame, design: StudyDesign) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _libraries(
+    patients: pd.DataFrame, samples: pd.DataFrame, cases: pd.DataFrame, design: StudyDesign
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Single-cell libraries of all samples, sections of some, and the truth per section."""
     rng = design.rng("libraries")
+    few, own_chemistry = _patients_of(cases, hard.FEW_CELLS), _patients_of(cases, hard.OWN_CHEMISTRY)
     batch = patients.set_index("patient_id")["batch"]
     rows, sections = [], []
     for i, sample in enumerate(samples.itertuples()):
         library = f"{sample.sample_id}-SC"
         mtx = i % design.mtx_every == 1
         raw = not mtx and i % design.raw_every == 0
+        chemistry = CHEMISTRIES.get(batch[sample.patient_id], "SC3Pv3")
         rows.append(
             {
                 "library_id": library,
@@ -200,8 +228,8 @@ def _libraries(patients: pd.DataFrame, samples: pd.DataFrame, design: StudyDesig
                 "batch": batch[sample.patient_id],
                 "path": f"raw/{library}/filtered_feature_bc_matrix" + ("" if mtx else ".h5"),
                 "raw_path": f"raw/{library}/raw_feature_bc_matrix.h5" if raw else None,
-                "chemistry": CHEMISTRIES.get(batch[sample.patient_id], "SC3Pv3"),
-                "expected_cells": design.n_recovered,
+                "chemistry": hard.CHEMISTRY if sample.patient_id in own_chemistry else chemistry,
+                "expected_cells": hard.N_FEW if sample.patient_id in few else design.n_recovered,
                 "pixel_um": None,
                 "boundary_path": None,
             }
@@ -298,13 +326,11 @@ def _cell_library(
     cnv: pd.DataFrame,
     alleles: pd.Series,
     atlas: expression.Atlas,
-    patients: pd.DataFrame,
+    fractions: pd.Series,
     design: StudyDesign,
 ) -> pd.DataFrame:
     """Simulate and write one single-cell library; returns its truth per barcode."""
     rng = design.rng(f"cells {row.library_id}")
-    weight = "primary" if sample["tissue"] == "primary" else "dissociated"
-    fractions = clinical.compositions(patients, design, weight=weight).loc[patient["patient_id"]]
     rates = expression.library_rates(
         atlas, design, patient=patient, batch=row.batch, chemistry=row.chemistry, platform="cells"
     )

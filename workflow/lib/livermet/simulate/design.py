@@ -103,6 +103,10 @@ class StudyDesign:
     )
     duplicated_patient: bool = False  # the files of one patient's single-cell library stand again under another patient
 
+    # A library of 60 cells, a biopsy with 95 % hepatocytes, a tumour without copy-number change, and a centre with its
+    # own chemistry, each in patients of its own (livermet.simulate.hard).
+    hard_cases: bool = False
+
     def __post_init__(self) -> None:
         taken = self.n_primary_only + self.n_resection_only
         if self.n_patients < taken + 4:
@@ -291,7 +295,8 @@ EXTRA_GENES: tuple[str, ...] = tuple(
         "CSF1 CSF1R PVR NECTIN2 TIGIT LGALS9 HAVCR2 CD74 CD44 EGFR AREG EREG HBEGF TGFA MIF GRN SORT1 IL6 IL6R "
         "IL6ST LIF LIFR OSM OSMR CXCL12 CXCR4 TGFB1 TGFBR1 TGFBR2 DDR1 ITGA1 ITGA2 ITGAV ITGB1 ITGB5 HGF MET CXCL6 "
         "CXCL8 CXCR1 CXCR2 VEGFA KDR FLT1 VTN PTPRC CD68 XIST RPS4Y1 DDX3Y CCL2 CCR2 CCL5 CCR5 CD274 PDCD1 JAG1 "
-        "NOTCH2 NOTCH3 WNT5A FZD5 IL1B IL1R1 TNF TNFRSF1A APOE LRP1 C3 C3AR1 ANXA1 FPR1 PDGFB PDGFRB"
+        "NOTCH2 NOTCH3 WNT5A FZD5 IL1B IL1R1 TNF TNFRSF1A APOE LRP1 C3 C3AR1 ANXA1 FPR1 PDGFB PDGFRB "
+        "BCAR3 PTGES ITGA3 C16orf74 DDC"
     ).split()
 )
 MITO_GENES: tuple[str, ...] = tuple(

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from livermet.genes import gene_positions
 from livermet.markers import load_markers
+from livermet.simulate import hard
 from livermet.simulate.design import (
     ANCHORS,
     CELL_TYPES,
@@ -24,6 +25,8 @@ from livermet.simulate.design import (
 )
 
 CELL_BLOCK = 500  # cells whose dense means are held at a time
+# Random streams of the gene-wise effects of chemistries; the others are the reference and have none.
+CHEMISTRY_STREAMS = {"SC5P-R2": "chemistry", hard.CHEMISTRY: f"chemistry {hard.CHEMISTRY}"}
 SEX_GENES = {"F": ("RPS4Y1", "DDX3Y"), "M": ("XIST",)}  # genes that the sex does not express
 
 
@@ -226,8 +229,8 @@ def library_rates(
         return design.rng(purpose).normal(0, sd, n_genes)
 
     shared = effect(f"centre {patient['centre']}", design.centre_sd) + effect(f"batch {batch}", design.batch_sd)
-    if chemistry == "SC5P-R2":
-        shared += effect("chemistry", design.chemistry_sd)
+    if chemistry in CHEMISTRY_STREAMS:
+        shared += effect(CHEMISTRY_STREAMS[chemistry], design.chemistry_sd)
     if platform == "visium":
         shared += effect("platform", design.platform_sd)
     log_rate = atlas.log_profile + shared
