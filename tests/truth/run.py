@@ -252,7 +252,7 @@ def our_answers(results: Path) -> dict[str, pd.DataFrame]:
         "cells": cells,
         "confidence": cells,
         "clusters": cells,
-        "arms": arms[arms["kind"].isin(["gain", "loss"])],
+        "arms": arms,
         "abundance": bare(pd.concat(abundance, ignore_index=True)),
         "zones": spots,
         "niche": spots,

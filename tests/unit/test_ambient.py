@@ -77,6 +77,21 @@ def test_what_cannot_be_told_says_why(keep, words):
     assert found.basis == "none" and found.fraction is None and words in found.reason
 
 
+def test_an_interval_wider_than_the_estimate_is_no_estimate():
+    adata, groups, _ = library(1, fraction=0.1)
+    rows = np.flatnonzero(groups == "lymphoid")[:24]
+    adata = adata[rows].copy()
+    share = adata.var[keys.AMBIENT_COUNTS]["ALB"] / adata.var[keys.AMBIENT_COUNTS].sum()
+    counts = adata.X.toarray()
+    counts[:, 1] += 1000  # APOA1 tells nothing
+    counts[:, 0] = np.where(np.arange(24) < 6, 0.45 * counts.sum(axis=1) * share, 0)
+    adata.X = sparse.csr_matrix(counts)
+    found = contamination(adata, groups[rows])
+    assert found.basis == "none" and found.fraction is None and "too few counts tell: 1" in found.reason
+    adata.X = sparse.csr_matrix(np.where(np.arange(len(SYMBOLS)) == 0, counts[:, :1].mean().astype(int), counts))
+    assert contamination(adata, groups[rows]).basis == "estimate"
+
+
 def test_tissue_without_hepatocytes_gives_no_number():
     adata, groups, _ = library(1, fraction=0.1)
     rows = groups == "lymphoid"

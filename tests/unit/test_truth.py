@@ -435,6 +435,10 @@ def test_arms_by_hand():
     )
     scores = score_arms(answer, truth)
     assert scores["malignant: recall of arm events"] == 0.5
+    untested = pd.DataFrame([("P2", "8q", "not_tested")], columns=answer.columns)
+    partly = score_arms(pd.concat([answer[answer["patient_id"] == "P1"], untested]), truth)
+    assert partly["malignant: recall of arm events"] == 0.25
+    assert partly["malignant: recall of arm events, patients tested"] == pytest.approx(1 / 3)
     # 9p is missed and 8q found; 18q11 and 18q21 are bands
     assert scores["malignant: recall of arm events, whole arms"] == 0.5
     assert scores["malignant: precision of arm events"] == pytest.approx(2 / 3)

@@ -59,7 +59,8 @@ def contamination(counts: AnnData, groups: np.ndarray) -> Contamination:
 
     Returns
     -------
-    The interval holds the spread between cells and the counting error of the profile.
+    The interval holds the spread between cells and the counting error of the profile; an estimate whose interval is
+    wider than itself is none.
     """
     groups = np.asarray(groups)
     other = np.isin(groups, ["lymphoid", "myeloid", "mesenchymal", "endothelial", "epithelial", "neutrophil", "mast"])
@@ -88,6 +89,10 @@ def contamination(counts: AnnData, groups: np.ndarray) -> Contamination:
         reason = "no gene of hepatocytes tells: too rare in ambient RNA, or other cells hold more than half as much"
         return Contamination("none", reason=reason)
     ratio, error, symbol = min(found)
+    if measured and 2 * Z_95 * error > ratio:
+        # The smallest ratio of a few cells says more about chance than about the library.
+        reason = f"too few counts tell: {ratio:.0%} from {symbol}, give or take {Z_95 * error:.0%}"
+        return Contamination("none", reason=reason)
     return Contamination(
         basis="estimate" if measured else "upper_bound",
         fraction=float(ratio),

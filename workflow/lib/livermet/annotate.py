@@ -66,6 +66,8 @@ REPEAT_COST = 3.0
 FAMILY_CORRELATION = 0.25
 # Excess of marker counts, in standard deviations, by which a cell is taken out of its group.
 FOREIGN_Z = 5.0
+# Fewer such cells are doublets or chance, and a group of them would claim a name.
+MIN_FOREIGN = 5
 RARE_SHARE = 0.02
 # Two groups are one if fewer genes than this differ between them twofold and by four standard errors.
 MIN_DIFFERENT_GENES = 12
@@ -401,12 +403,11 @@ def split_foreign(counts: sp.csr_matrix, groups: np.ndarray, kind: np.ndarray, s
     wanted = [j for j, name in enumerate(sets.compartments) if share[sets.kinds.index(name)] < RARE_SHARE]
     if not wanted:
         return groups
-    profiles = group_profiles(_sums(counts, groups))
-    cells, best = evidence.foreign_cells(counts, profiles, groups, [sets.genes[j] for j in wanted], min_z=FOREIGN_Z)
+    cells, best = evidence.foreign_cells(counts, groups, [sets.genes[j] for j in wanted], min_z=FOREIGN_Z)
     groups = groups.copy()
     for j in np.unique(best):
         members = cells[best == j]
-        if members.size >= MIN_GROUP:
+        if members.size >= MIN_FOREIGN:
             logger.info("%d cells with markers of %s form a group of their own", members.size, sets.names[wanted[j]])
             groups[members] = groups.max() + 1
     return pd.factorize(groups, sort=True)[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.special import logsumexp
@@ -259,17 +260,27 @@ def families_of(counts: np.ndarray, *, min_correlation: float) -> np.ndarray:
     return fcluster(tree, 1 - min_correlation, "distance")
 
 
+# Share of a group's cells, those that hold most of a population's markers, that don't count for what the group holds,
+# and counts of all cells that are added to those of the others.
+FOREIGN_SHARE = 0.25
+SHARED_COUNTS = 1000
+# Markers that a cell must show to be of a population: one gene may have a reason of its own.
+FOREIGN_GENES = 3
+
+
 def foreign_cells(
-    counts, group_profiles: np.ndarray, groups: np.ndarray, sets: Sequence[np.ndarray], *, min_z: float
+    counts, groups: np.ndarray, sets: Sequence[np.ndarray], *, min_z: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cells that hold far more marker counts of some population than their group explains.
+    """Cells that hold far more marker counts of some population than the others of their group explain.
+
+    What a group holds of a population's markers is their share of the counts of its cells without the
+    ``FOREIGN_SHARE`` that hold most, and a little of what all cells hold: a few strangers would raise a mean until they
+    seem to belong.
 
     Parameters
     ----------
     counts
         Cells x genes, sparse counts.
-    group_profiles
-        Groups x genes, shares.
     groups
         Group of each cell.
     sets
@@ -288,9 +299,13 @@ def foreign_cells(
         if genes.size == 0:
             continue
         seen = np.asarray(counts[:, genes].sum(axis=1)).ravel()
-        expected = total * group_profiles[:, genes].sum(axis=1)[groups]
+        rank = pd.Series(seen / np.maximum(total, 1)).groupby(groups).rank(pct=True, method="first").to_numpy()
+        counted = rank <= 1 - FOREIGN_SHARE
+        held, of = (np.bincount(groups, weights=values * counted) for values in (seen, total))
+        expected = total * ((held + SHARED_COUNTS * seen.sum() / total.sum()) / (of + SHARED_COUNTS))[groups]
         z[:, j] = (seen - expected) / np.sqrt(expected + (0.3 * expected) ** 2 + 0.5)
-        z[seen < 2.5 * expected, j] = -np.inf
+        several = np.asarray((counts[:, genes] > 0).sum(axis=1)).ravel() >= FOREIGN_GENES
+        z[(seen < 2.5 * expected) | ~several, j] = -np.inf
     best = z.argmax(axis=1)
     cells = np.flatnonzero(z[np.arange(len(z)), best] >= min_z)
     return cells, best[cells]

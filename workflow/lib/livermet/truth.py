@@ -356,17 +356,23 @@ def score_arms(answer: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     Parameters
     ----------
     answer
-        ``patient_id``, ``arm`` and ``kind`` ("gain" or "loss") of each called event. An arm named more finely in the
-        truth (18q11) is met by a call on its arm (18q) of the same kind. What fills but a band can hardly move a whole
-        arm, so that the recall of events of whole arms is told as well.
+        ``patient_id``, ``arm`` and ``kind`` ("gain", "loss", "neutral", "not_tested") of each arm. An arm named more
+        finely in the truth (18q11) is met by a call on its arm (18q) of the same kind. What fills but a band can hardly
+        move a whole arm, so that the recall of events of whole arms is told as well.
     truth
-        ``patient_id``, ``arm``, ``kind``. Patients of whom the answer says nothing count as missed.
+        ``patient_id``, ``arm``, ``kind``. Patients of whom the answer says nothing count as missed; the recall in
+        those whom it tested is told as well.
     """
+    tested = set(answer.loc[answer["kind"] != "not_tested", "patient_id"])
+    answer = answer[answer["kind"].isin(["gain", "loss"])]
     called = set(zip(answer["patient_id"], answer["arm"].map(_arm), answer["kind"], strict=True))
     events = list(zip(truth["patient_id"], truth["arm"].map(_arm), truth["kind"], strict=True))
     planted = set(events)
     return {
         "malignant: recall of arm events": _mean([event in called for event in events]),
+        "malignant: recall of arm events, patients tested": _mean(
+            [event in called for event in events if event[0] in tested]
+        ),
         "malignant: recall of arm events, whole arms": _mean(
             [event in called for event, name in zip(events, truth["arm"], strict=True) if name.endswith(("p", "q"))]
         ),
