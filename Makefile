@@ -8,7 +8,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba
 
-.PHONY: demo test lint format lock truth benchmark report clean
+.PHONY: demo test lint format lock truth benchmark benchmark-sections report clean
 
 demo: .venv/ready $(DEMO)/study/SIMULATED
 	$(BIN)/snakemake --cores $(CORES) --configfile config/demo.yaml
@@ -33,6 +33,9 @@ truth: .venv/ready
 
 benchmark: .venv/ready
 	$(BIN)/python -m livermet benchmark $(DEMO)/results
+
+benchmark-sections: .venv/ready
+	$(BIN)/python tests/benchmark/sections.py
 
 report: .venv/ready
 	$(BIN)/snakemake --configfile config/demo.yaml --report $(DEMO)/results/cohort/snakemake-report.zip

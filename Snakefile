@@ -56,11 +56,17 @@ include: "workflow/rules/reference.smk"
 include: "workflow/rules/malignant.smk"
 include: "workflow/rules/spatial.smk"
 include: "workflow/rules/niches.smk"
+include: "workflow/rules/invasion.smk"
 include: "workflow/rules/interactions.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/response.smk"
 include: "workflow/rules/differential.smk"
 include: "workflow/rules/report.smk"
+
+
+if config["export"]:
+
+    include: "workflow/rules/export.smk"
 
 
 if config["reference"]["use"]:

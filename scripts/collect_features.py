@@ -3,22 +3,31 @@
 import anndata as ad
 import pandas as pd
 
-from livermet import features
+from livermet import features, spatial_features
 from livermet.files import read_table, write_parquet, write_table
+from livermet.keys import SPATIAL_MODALITIES
 from livermet.snake import job_log
 
 with job_log(snakemake):
     given = snakemake.input
     obs = ad.read_h5ad(given.cells, backed="r").obs
     niches = features.with_library_fields(pd.read_parquet(given.niches), snakemake.params.libraries)
-    sections = [features.section_spots(ad.read_h5ad(path, backed="r")) for path in given.sections]
-    spots = features.with_library_fields(features.stack_sections(sections), snakemake.params.libraries)
+    declared, least = snakemake.params.declared, snakemake.params.least
+    spots, measures = [], []
+    for path in given.sections:
+        section = ad.read_h5ad(path)
+        spots.append(features.section_spots(section))
+        measures.append(spatial_features.section_measures(section, declared, **least))
+    spots = features.with_library_fields(features.stack_sections(spots), snakemake.params.libraries)
+    tables = {name: read_table(given[name]) for name in ("neighbourhood", "contacts", "growth", "invasion", "tail")}
+    libraries = pd.DataFrame([row for row in snakemake.params.libraries if row["modality"] in SPATIAL_MODALITIES])
     table, left_out = features.combine(
         [
             features.composition_features(obs),
             features.malignant_state_features(read_table(given.malignant)),
             features.niche_features(niches),
-            features.zone_features(spots, min_spots=snakemake.params.min_spots_per_zone),
+            features.zone_features(spots, **least),
+            spatial_features.declared_features(declared, measures, tables, libraries),
             features.interaction_features(read_table(given.interactions)),
             features.blood_features(
                 read_table(given.blood),

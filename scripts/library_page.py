@@ -1,14 +1,16 @@
 """Rule library_page: the page of one library, and the figure of its quality."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 
 from livermet.files import read_json, read_table, write_text
-from livermet.h5read import read_obs
-from livermet.library_report import LibraryInputs, count_types, library_page, mean_abundances
+from livermet.h5read import read_obs, read_uns
+from livermet.library_report import LibraryInputs, count_types, library_page, total_abundances
 from livermet.plots.qc import plot_library_qc
 from livermet.plots.style import save_figure
+from livermet.section_report import section_facts
 from livermet.snake import job_log
 from livermet.status import scope_statuses
 
@@ -19,12 +21,21 @@ with job_log(snakemake):
     findings = read_table(given.findings)
     figure = plot_library_qc(read_table(given.table), status)
     save_figure(figure, snakemake.output.figure, simulated=params.simulated)
-    figures = {"library_qc": snakemake.output.figure}
+    figures, section = {"library_qc": snakemake.output.figure}, []
     if given.cells:
         types = count_types(read_obs(given.cells[0], ["cell_type"], library=library)["cell_type"])
     else:
         figures["section"] = given.panel[0]
-        types = mean_abundances(pd.read_parquet(given.abundance[0], columns=["cell_type", "abundance"]))
+        types = total_abundances(pd.read_parquet(given.abundance[0], columns=["cell_type", "abundance"]))
+        meta = read_uns(given.section[0], "livermet")
+        section = section_facts(
+            *(
+                read_table(given[name][0]).set_index("library_id").loc[library].to_dict()
+                for name in ("sections", "growth")
+            ),
+            json.loads(meta.get("confusable", "[]")),
+            n_genes=int(meta.get("n_label_genes", 0)),
+        )
     inputs = LibraryInputs(
         scope=snakemake.wildcards.scope,
         simulated=params.simulated,
@@ -36,6 +47,7 @@ with job_log(snakemake):
         captions=params.captions,
         params=params.config,
         types=types,
+        section=section,
         order=params.order,
     )
     write_text(library_page(inputs), snakemake.output.page)

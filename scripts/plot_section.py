@@ -8,11 +8,13 @@ from livermet.plots.style import save_figure
 from livermet.snake import job_log
 
 with job_log(snakemake):
-    names = read_table(snakemake.input.niches).drop_duplicates("niche").set_index("niche")["name"]
+    niches = read_table(snakemake.input.niches)
+    names = niches[niches["definition"] == "composition"].drop_duplicates("niche").set_index("niche")["name"]
     figure = plot_section(
         ad.read_h5ad(snakemake.input.section),
         title=snakemake.params.title,
         niche_names=names.to_dict(),
         n_types=snakemake.params.n_types,
+        margin_um=snakemake.params.spatial["margin_um"],
     )
     save_figure(figure, snakemake.output.figure, simulated=snakemake.params.simulated)

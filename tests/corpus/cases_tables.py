@@ -148,7 +148,7 @@ CASES = [
     Case("damaged gz", truncates("raw/L2/features.tsv.gz"), "excludes", ("features.tsv.gz",)),
     Case("no positions", removes("raw/L3/spatial/tissue_positions.csv"), "excludes", ("raw/L3", "positions")),
     Case("scale factors", writes("raw/L3/spatial/scalefactors_json.json", "{"), "excludes", ("JSON",)),
-    Case("not read", edits("libraries", "visium", "xenium"), "excludes", ("Xenium",)),
+    Case("other platform", edits("libraries", "visium", "xenium"), "excludes", ("Visium section", "xenium")),
     Case(
         "rds",
         lambda f: (writes("raw/a.rds", "x")(f), edit(f, "libraries", "raw/L4.h5ad", "raw/a.rds")),

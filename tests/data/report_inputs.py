@@ -12,18 +12,28 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from livermet import keys
 from livermet.annotation_summary import TYPE_COLUMNS
 from livermet.catalogue import LABELS
+from livermet.contacts import CONTACT_COLUMNS
 from livermet.differential import COLUMNS as DIFFERENTIAL_COLUMNS
 from livermet.differential import TEST_COLUMNS
 from livermet.findings import COLUMNS as FINDING_COLUMNS
+from livermet.growth import GROWTH_COLUMNS
 from livermet.integration_scores import COLUMNS as INTEGRATION_COLUMNS
+from livermet.invasion import IDENTITY
+from livermet.invasion import TEST_COLUMNS as INVASION_TEST_COLUMNS
 from livermet.library_report import LibraryInputs
 from livermet.malignant import malignant_columns
 from livermet.markers import states_of
+from livermet.moran import COMBINED_COLUMNS
+from livermet.neighbourhood import NEIGHBOURHOOD_COLUMNS
+from livermet.niches import CONSENSUS_COLUMNS, NICHE_COLUMNS, STABILITY_COLUMNS, STRUCTURE_COLUMNS
 from livermet.overrides import OVERRIDE_COLUMNS
 from livermet.report import CohortInputs
+from livermet.tail import TAIL_COLUMNS
 from livermet.transfer import COMPARISON_COLUMNS
+from livermet.zones import SUMMARY_COLUMNS
 
 PARAMS = {
     "study": "/home/someone/study",
@@ -55,7 +65,8 @@ COMPARTMENTS = ("epithelial", "liver_parenchyma", "endothelial", "mesenchymal", 
 TYPES = ("malignant_ductal", "hepatocyte", "lsec", "caf_pan", "tam_SPP1", "t_CD8_effector", "unknown")
 FIGURES = (
     "qc_waterfall qc_metrics clustering integration umap marker_dotplot annotation annotation_agreement composition malignancy "
-    "malignant_states volcano activity distance_profiles zone_composition niches niche_stability neighbourhood interactions associations confirmatory power"
+    "malignant_states volcano activity distance_profiles zone_composition niches niche_stability neighbourhood contacts growth_pattern invasion "
+    "invasion_profiles invasion_tails spatial_genes interactions associations confirmatory power"
 ).split()
 NUMBERS = {
     "confirmatory_tested": 0,
@@ -98,9 +109,17 @@ EMPTY = {
     "pdac_arms": "arm expected genes n_tested n_found n_contrary source confidence",
     "differential": " ".join(DIFFERENTIAL_COLUMNS),
     "differential_tests": " ".join(TEST_COLUMNS),
-    "niches": "niche name cell_type mean_abundance enrichment n_spots n_patients",
-    "niche_stability": "k ari_mean ari_sd chosen",
-    "neighbourhood": "library_id patient_id timepoint tissue type_a type_b observed null_mean null_sd z n_spots null",
+    "niches": " ".join(NICHE_COLUMNS),
+    "niche_stability": " ".join(STABILITY_COLUMNS),
+    "niche_consensus": " ".join(CONSENSUS_COLUMNS),
+    "niche_structure": " ".join(STRUCTURE_COLUMNS),
+    "neighbourhood": " ".join(NEIGHBOURHOOD_COLUMNS),
+    "contacts": " ".join(CONTACT_COLUMNS),
+    "sections": " ".join(SUMMARY_COLUMNS),
+    "growth_pattern": " ".join(GROWTH_COLUMNS),
+    "invasion_tests": " ".join(INVASION_TEST_COLUMNS),
+    "invasion_tail": " ".join([*IDENTITY, *TAIL_COLUMNS]),
+    "spatial_genes": " ".join(COMBINED_COLUMNS),
     "interactions": "patient_id timepoint tissue modality sender receiver ligand receptor magnitude specificity n_sender n_receiver status "
     "evidence_grade",
     "features": "patient_id timepoint tissue modality family feature value unit n_cells source",
@@ -254,14 +273,28 @@ def demo_inputs(
     tables |= _cells(patients, rng)
     tables["niches"] = pd.DataFrame(
         [
-            (f"n{k}", f"{TYPES[k]}-rich", name, float(rng.random() / 3), float(rng.normal()), 900 - 90 * k, 11 - k)
+            (
+                *(
+                    f"n{k}",
+                    f"{TYPES[k]}-rich",
+                    name,
+                    float(rng.random() / 3),
+                    float(rng.normal()),
+                    900 - 90 * k,
+                    11 - k,
+                ),
+                *("composition", "spot", k % 2, f"e{k}", 0.5, ""),
+            )
             for k in range(6)
             for name in TYPES
         ],
         columns=EMPTY["niches"].split(),
     )
     tables["niche_stability"] = pd.DataFrame(
-        {"k": range(4, 9), "ari_mean": [0.8, 0.9, 0.93, 0.8, 0.7], "ari_sd": [0.05] * 5, "chosen": [0, 0, 1, 0, 0]}
+        {
+            **{"k": range(4, 9), "ari_mean": [0.8, 0.9, 0.93, 0.8, 0.7], "ari_sd": [0.05] * 5},
+            **{"chosen": [0, 0, 1, 0, 0], "definition": "composition", "resolution": "spot", "basis": "composition"},
+        }
     )
     sections = tables["status"][tables["status"]["modality"] == "visium"]
     tables["neighbourhood"] = pd.DataFrame(
@@ -279,6 +312,7 @@ def demo_inputs(
                 rng.normal(),
                 r.n_out,
                 "distance_bins",
+                "spot",
             )
             for r in sections.itertuples()
             for a in TYPES
@@ -286,6 +320,7 @@ def demo_inputs(
         ],
         columns=EMPTY["neighbourhood"].split(),
     )
+    tables |= _sections(sections)
     tables["interactions"] = pd.DataFrame(
         [
             (p, "T0_pre", "liver_met", "scrna", a, "malignant_ductal", lig, rec, float(rng.random()), float(rng.random()), 40, 90,
@@ -437,6 +472,67 @@ def _labels(patients: list[str], responders: np.ndarray, rng: np.random.Generato
             (patient, "pathologist", "ordinal", grade, "", f"response.tsv row {i + 2}" if grade else "", reason)
         )
     return pd.DataFrame(rows, columns=EMPTY["labels"].split())
+
+
+def _sections(sections: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Borders, growth patterns, contacts and invasion of sections; the first has no border."""
+    place = {"timepoint": "T0_pre", "tissue": "liver_met"}
+    rows = sections[["library_id", "patient_id"]].to_dict("records")
+    missing = ["no liver tissue (3 liver spots, 10 needed)", *[""] * (len(rows) - 1)]
+    known = [0.0 if why else 1.0 for why in missing]
+    nan = [np.nan if why else 1.0 for why in missing]
+    zones = {f"n_{zone}": [int(40 * k) for k in known] for zone in (*keys.ZONES[:5], "none")}
+    base = pd.DataFrame(rows)
+    return {
+        "sections": base[["library_id"]].assign(
+            resolution="spot",
+            border_source=["" if why else "expression" for why in missing],
+            n_tumour=120,
+            n_liver=[int(100 * k) for k in known],
+            interface_mm=[2.4 * k for k in known],
+            band_um=100.0,
+            **zones,
+            polygon_distance_um=np.nan,
+            polygon_same_side=np.nan,
+            reason=missing,
+        ),
+        "growth_pattern": base.assign(
+            growth_pattern=["" if why else "replacement" for why in missing],
+            desmoplastic_pct=[20 * k for k in nan],
+            replacement_pct=[75 * k for k in nan],
+            pushing_pct=[5 * k for k in nan],
+            interface_mm=[2.4 * k for k in known],
+            pathologist="",
+            reason=missing,
+        ).reindex(columns=list(GROWTH_COLUMNS)),
+        "niche_consensus": base[["library_id"]].assign(resolution="spot", n_spots=400, ari=0.4),
+        "niche_structure": base[["library_id"]]
+        .assign(niche="n1", n_spots=50, share=0.1, joins=40, null_joins=10.0, join_z=6.0, status="structure", reason="")
+        .reindex(columns=list(STRUCTURE_COLUMNS)),
+        "invasion_tests": pd.DataFrame(
+            [
+                {**place, "modality": "visium", "programme": "EMT", "n": 9, "effect": 0.4, "ci_low": 0.1, "ci_high": 0.7}
+                | {"p": 0.012, "q": 0.05, "smallest_attainable_p": 0.004, "status": "tested"},
+                {**place, "modality": "xenium", "programme": "EMT", "n": 2, "effect": 0.3, "status": "refused"}
+                | {"refusal_code": "R01", "refusal_reason": "2 patients with an estimate, 3 needed"},
+            ],
+            columns=INVASION_TEST_COLUMNS,
+        ),
+        "invasion_tail": base.assign(
+            **place, modality="visium", n_tumour=120, n_liver=100, n_distant=40, background=0.01, reason=missing,
+            **{name: [0.04 * k for k in nan] for name in ("share_outside", "share_low", "share_high")},
+            **{name: [150 * k for k in nan] for name in ("d90_um", "d90_low", "d90_high")},
+        ),
+        "spatial_genes": pd.DataFrame(
+            [
+                {**place, "modality": "visium", "gene": f"G{k}", "zone": zone, "n_patients": 9, "n_significant": 9 - k}
+                | {"mean_i": 0.5 - 0.03 * k, "p_structure": 1e-9, "rank": k + 1}
+                for zone in ("section", "margin", "core")
+                for k in range(12)
+            ],
+            columns=COMBINED_COLUMNS,
+        ),
+    }  # fmt: skip
 
 
 def _recist(patients: list[str], rng: np.random.Generator) -> pd.DataFrame:

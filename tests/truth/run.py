@@ -14,6 +14,8 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -31,21 +33,24 @@ from livermet.markers import compartment_of
 from livermet.simulate import simulate_study
 from livermet.status import DOUBLET
 
+Judge = Callable[[pd.DataFrame], dict[str, float]]
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERS = ["ours", "argmax", "plain", "shuffled"]
 LEGEND = """ours: this workflow; argmax: highest mean of markers, per cell or spot; plain: scanpy at its tutorial's defaults (scrublet,
 Leiden clusters named by marker means, clusters of spots as niches; no correction for ambient RNA) and NNLS without
 weights or platform factor; shuffled: our own answer permuted within each library (contaminations, arms and basal
-fractions between libraries or patients; ambient counts removed at random); met: whether the median of ours reaches the
+fractions, growth patterns between libraries or patients; ambient counts removed at random); met: whether the median of ours reaches the
 target; "-": no such answer"""
 HARD_LEGEND = """Each study holds a library of 60 cells, a biopsy with 95 % hepatocytes, a tumour without copy-number change and a centre
 with its own chemistry; they count in all scores"""
 TYPES_LEGEND = """Cell types of ours, medians over seeds: missed_as is the largest confusion over all seeds, missed_share the share of the
 cells of the type that the most frequent wrong answer takes, novel_share the share of the cells of no known type that are given this one"""
 ALBUMIN = "ALB"
-WANTED = ("cells.h5ad", "cnv.tsv", "malignant.tsv", "niches.tsv", "neighbourhood.tsv")
+WANTED = ("cells.h5ad", "cnv.tsv", "malignant.tsv", "niches.tsv", "neighbourhood.tsv", "growth_pattern.tsv")
 SPOT_MIN_MEAN = 0.01  # types rarer than 1 % are flagged by the workflow, so they enter no correlation
 MIN_CELLS = 10
+GROWTH_MIN_MM = 2.0  # science: below 2 mm of interface no growth pattern
+RESOLUTION = {"visium": "spot", "visium_hd": "bin", "xenium": "cell"}
 
 
 def main() -> int:
@@ -116,17 +121,17 @@ def score_study(known: Path, results: Path, *, seed: int) -> list[dict]:
     cells = read_cells(known)
     path = known / "hard_cases.tsv"
     cases = read_truth(path) if path.exists() else pd.DataFrame(columns=["case", keys.PATIENT, keys.LIBRARY])
-    spots = read_truth(known / "spots.tsv.gz")
-    abundance = pd.read_parquet(known / "abundance.parquet")
     sections = read_truth(known / "sections.tsv")
     arms = read_truth(known / "cnv.tsv")
     unchanged = set(cells.loc[~cells[keys.PATIENT].isin(arms[keys.PATIENT]), keys.LIBRARY])
-    controls = sections.loc[sections["negative_control"] == 1, keys.LIBRARY]
-    planted = spots[spots[keys.LIBRARY].isin(sections.loc[sections["planted_niche"] == 1, keys.LIBRARY])]
+    ours = our_answers(results)
+    places, abundance = section_truth(known, ours["zones"])
+    spots = places["spot"]
+    planted = sections.loc[sections["planted_niche"] == 1, keys.LIBRARY]
+    controls = sections.loc[sections["negative_control"] == 1, [keys.LIBRARY, "modality"]]
     types = compartment_of()
     table = {"known_types": types, "min_cells": MIN_CELLS}
 
-    ours = our_answers(results)
     single = counts_of(results, sorted(cells[keys.LIBRARY].unique()))
     tissue = counts_of(results, sorted(spots[keys.LIBRARY].unique()))
     answers = {
@@ -154,11 +159,25 @@ def score_study(known: Path, results: Path, *, seed: int) -> list[dict]:
         ],
         "arms": [lambda a: truth.score_arms(a, arms)],
         "basal": [lambda a: truth.score_basal(a, cells)],
-        "abundance": [lambda a: truth.score_abundance(a, abundance, compartments=types, min_mean=SPOT_MIN_MEAN)],
-        "zones": [lambda a: truth.score_zones(a, spots)],
-        "niche": [lambda a: truth.score_niche(a, planted)],
-        "neighbourhood": [lambda a: truth.score_negative_control(a, libraries=controls)],
+        "growth": [lambda a: truth.score_growth(a, sections, least_mm=GROWTH_MIN_MM)],
     }
+    every = pd.concat(places.values(), ignore_index=True)
+    judges["border"] = [lambda a: truth.score_border(a, every, sections)]
+    for kind, of_kind in places.items():
+        of_niche = of_kind[of_kind[keys.LIBRARY].isin(planted)]
+        libraries = controls.loc[controls["modality"].map(RESOLUTION) == kind, keys.LIBRARY]
+        of_sections = {
+            "zones": partial(truth.score_zones, truth=of_kind, kind=kind),
+            "niche": partial(truth.score_niche, truth=of_niche, kind=kind),
+            "neighbourhood": partial(truth.score_negative_control, libraries=libraries, kind=kind),
+        }
+        if kind in abundance:
+            common = {"truth": abundance[kind], "compartments": types, "min_mean": SPOT_MIN_MEAN}
+            of_sections["abundance"] = partial(truth.score_abundance, **common, kind=kind)
+        for part, judge in of_sections.items():
+            judges.setdefault(part, []).append(where_answered(judge, set(of_kind[keys.LIBRARY])))
+    if "cell" in places:
+        judges["labels"] = [partial(truth.score_cell_labels, truth=places["cell"], **table)]
     values: dict[str, dict[str, float]] = {}
     for part, of_part in judges.items():
         for judge in of_part:
@@ -171,6 +190,31 @@ def score_study(known: Path, results: Path, *, seed: int) -> list[dict]:
         answered = [name for name in answered if not name.startswith("hard")]
     order = sorted(answered, key=lambda name: name.startswith("hard"))
     return [{"score": name, **values[name]} for name in order]
+
+
+def where_answered(judge: Judge, libraries: set[str]) -> Judge:
+    """A judge that says nothing of an answer without any of these libraries: naive answers know spots alone."""
+    return lambda answer: judge(answer) if answer[keys.LIBRARY].isin(libraries).any() else {}
+
+
+def section_truth(known: Path, answer: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """Truth of spots, bins and cells of sections, and of the abundances of spots and bins, by what they resolve.
+
+    Of each Visium HD section the bins of the size that the answer holds count.
+    """
+    places = {"spot": read_truth(known / "spots.tsv.gz")}
+    abundance = {"spot": pd.read_parquet(known / "abundance.parquet")}
+    if (known / "bins.tsv.gz").exists():
+        bins = read_truth(known / "bins.tsv.gz")
+        found = bins.merge(answer[[keys.LIBRARY, "barcode"]], on=[keys.LIBRARY, "barcode"])
+        sizes = found[[keys.LIBRARY, "bin_um"]].drop_duplicates()
+        places["bin"] = bins.merge(sizes, on=[keys.LIBRARY, "bin_um"])
+        shares = pd.read_parquet(known / "bin_abundance.parquet")
+        abundance["bin"] = shares.merge(places["bin"][[keys.LIBRARY, "barcode"]], on=[keys.LIBRARY, "barcode"])
+    if (known / "section_cells.tsv.gz").exists():
+        places["cell"] = read_truth(known / "section_cells.tsv.gz")
+    answered = {kind: table for kind, table in places.items() if table[keys.LIBRARY].isin(answer[keys.LIBRARY]).any()}
+    return answered, {kind: table for kind, table in abundance.items() if kind in answered}
 
 
 def score_types(known: Path, results: Path) -> pd.DataFrame:
@@ -217,6 +261,7 @@ def shuffled_answers(ours: dict[str, pd.DataFrame], *, seed: int) -> dict[str, p
 
     columns = ["compartment", "cell_type", "confidence", "cluster", "malignant", "cnv_score"]
     cells = within("cells", columns)
+    zones = within("zones", ["signed_distance_um", "zone"])
     null = {
         "qc": within("qc", ["kept", "doublet_score", "called"]),
         "ambient": overall("ambient", ["contamination", "contamination_basis"]),
@@ -225,11 +270,16 @@ def shuffled_answers(ours: dict[str, pd.DataFrame], *, seed: int) -> dict[str, p
         "clusters": cells,
         "arms": overall("arms", [keys.PATIENT]),
         "abundance": shuffled_spots(ours["abundance"], seed=seed),
-        "zones": within("zones", ["signed_distance_um", "zone"]),
+        "zones": zones,
+        "border": zones,
         "niche": within("niche", ["niche"]),
     }
     if "correction" in ours:
         null["correction"] = truth.removed_at_random(ours["correction"])
+    if "labels" in ours:
+        null["labels"] = within("labels", ["compartment", "cell_type"])
+    if "growth" in ours:
+        null["growth"] = overall("growth", ["growth_pattern"])
     if "basal" in ours:
         null["basal"] = overall("basal", ["fraction_basal"])
     return null
@@ -255,9 +305,15 @@ def our_answers(results: Path) -> dict[str, pd.DataFrame]:
         "arms": arms,
         "abundance": bare(pd.concat(abundance, ignore_index=True)),
         "zones": spots,
+        "border": spots,
         "niche": spots,
         "neighbourhood": read_table(results / "cohort" / "neighbourhood.tsv"),
     }
+    if "cell_type" in spots:
+        answers["labels"] = spots.dropna(subset="cell_type")
+    growth = results / "cohort" / "growth_pattern.tsv"
+    if growth.exists():
+        answers["growth"] = read_table(growth)
     whole = ad.read_h5ad(results / "cohort" / "cells.h5ad")
     if keys.CORRECTED in whole.layers:
         albumin = whole.var_names == ALBUMIN

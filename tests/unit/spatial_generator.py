@@ -121,3 +121,65 @@ def spot_counts(
     platform = rng.lognormal(0, platform_sd, size=means.shape[1])
     depth = rng.lognormal(np.log(n_cells * 0.25), 0.4, size=(len(fractions), 1))
     return rng.poisson(depth * (fractions.to_numpy() @ means) * platform)
+
+
+@dataclass
+class Cells:
+    """Positions (um), true signed distance (um, negative in tumour) and type (0, 1, 2...) of single cells."""
+
+    xy: np.ndarray
+    distance: np.ndarray
+    code: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Type of each cell, as text."""
+        return np.array([f"type{k}" for k in self.code], dtype=object)
+
+
+def cells(*, seed: int, side_um: float = 1000.0, spacing_um: float = 18.0, n_types: int = 8) -> Cells:
+    """Single cells on either side of a winding border, types independent given the distance: the negative control.
+
+    Two types make up tumour and liver; the others rise or fall logistically (20 to 60 um) somewhere within 250 um of
+    the border, hence inside zones.
+    """
+    rng = np.random.default_rng(seed)
+    n = int(side_um / spacing_um)
+    grid = np.stack(np.meshgrid(np.arange(n), np.arange(n)), axis=-1).reshape(-1, 2) + 0.5
+    xy = grid * spacing_um + rng.normal(0, 0.25 * spacing_um, grid.shape)
+    wave = np.sin(2 * np.pi * rng.uniform(0.5, 1.5) * xy[:, 0] / side_um + rng.uniform(0, 6))
+    distance = xy[:, 1] - side_um / 2 - 0.08 * side_um * wave
+    inside = 1 / (1 + np.exp(distance / 30))
+    level = np.full((len(xy), n_types), 0.02)
+    level[:, 0], level[:, 1] = 0.6 * inside, 0.6 * (1 - inside)
+    for k in range(2, n_types):
+        turn, scale, sign = rng.uniform(-250, 250), rng.uniform(20, 60), rng.choice([-1, 1])
+        level[:, k] += 0.15 / (1 + np.exp(sign * (distance - turn) / scale))
+    share = level / level.sum(axis=1, keepdims=True)
+    code = (share.cumsum(axis=1) < rng.random((len(xy), 1))).sum(axis=1).clip(0, n_types - 1)
+    return Cells(xy=xy, distance=distance, code=code)
+
+
+def attract(cells: Cells, *, first: int, second: int, share: float, seed: int) -> Cells:
+    """Give a share of the cells of one type a cell of another as neighbour, by exchange of labels at like distances.
+
+    The nearest cell takes the second type; one of the second type within 25 um of signed distance gives it up. A
+    negative share drives the two apart: that share of the second type's cells near the first moves elsewhere.
+    """
+    from scipy.spatial import cKDTree
+
+    rng = np.random.default_rng(seed)
+    code = cells.code.copy()
+    members = np.flatnonzero(code == first)
+    near = np.unique(cKDTree(cells.xy).query(cells.xy[members], k=5)[1][:, 1:])
+    free = np.setdiff1d(np.arange(len(code)), near)
+    here, there = (near, free) if share > 0 else (free, near)
+    here = here[~np.isin(code[here], [first, second])]
+    there = there[code[there] == second]
+    for cell in rng.permutation(there)[: int(abs(share) * len(there))]:
+        like = here[np.abs(cells.distance[here] - cells.distance[cell]) < 10]
+        like = like[~np.isin(code[like], [first, second])]
+        if len(like):
+            other = rng.choice(like)
+            code[cell], code[other] = code[other], second
+    return Cells(xy=cells.xy, distance=cells.distance, code=code)

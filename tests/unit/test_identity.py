@@ -334,7 +334,7 @@ def study_findings(folder):
 
 
 def test_traps_of_a_simulated_study_are_found_and_nothing_else(tmp_path):
-    small = {"n_cells": 300, "n_spots": 250, "n_genes": 3000, "n_empty": 100, "image_pixels": 100}
+    small = {"n_cells": 300, "n_spots": 250, "n_genes": 3000, "n_empty": 100, "image_pixels": 100, "n_xenium": 0}
     traps = {"sample_swap": "cross_sex", "duplicated_patient": True}
     simulate_study(tmp_path, size="tiny", seed=3, **small, **traps)
     truth = read_table(tmp_path / "truth" / "traps.tsv")

@@ -25,7 +25,9 @@ RECEPTORS = [f"REC{i}" for i in range(8)]
 PAIRS = pd.DataFrame({"ligand": [*LIGANDS, "LIG0_LIG1", "GONE"], "receptor": [*RECEPTORS, "REC0", "REC1"]})
 GENES = [*LIGANDS, *RECEPTORS, "ALB", *(f"G{i}" for i in range(183))]
 TYPES = {keys.MALIGNANT_TYPE: 60, "tam_SPP1": 50, "t_reg": 40, keys.HEPATOCYTE: 40, keys.UNKNOWN: 30, "b_cell": 5}
-NO_NEIGHBOURS = pd.DataFrame(columns=["patient_id", "timepoint", "tissue", "type_a", "type_b", "z", "null"])
+NO_NEIGHBOURS = pd.DataFrame(
+    columns=["patient_id", "timepoint", "tissue", "type_a", "type_b", "z", "null", "resolution"]
+)
 NO_AMBIENT = pd.DataFrame(index=GENES)
 OPTIONS = {
     "min_cells": 20,
@@ -220,7 +222,8 @@ def near(values, *, tissue="liver_met", timepoint="T0_pre", null="distance_bins"
     """Neighbourhood of one pair of types: one z per patient."""
     rows = [(f"P{i}", z) for i, z in enumerate(values) for _ in range(per_patient)]
     table = pd.DataFrame(rows, columns=["patient_id", "z"])
-    return table.assign(timepoint=timepoint, tissue=tissue, type_a="tam_SPP1", type_b=keys.MALIGNANT_TYPE, null=null)
+    place = {"timepoint": timepoint, "tissue": tissue, "resolution": "spot"}
+    return table.assign(**place, type_a="tam_SPP1", type_b=keys.MALIGNANT_TYPE, null=null)
 
 
 def test_spatial_support_lifts_an_edge_to_grade_c_in_both_directions_only():
@@ -256,11 +259,15 @@ def test_support_counts_patients_and_leaves_out_a_type_with_itself():
             "type_b": ["a", "b", "b", "b", "b", "a"],
             "z": [1.0, 2.0, 9.0, 4.0, 3.5, 50.0],
             "null": "distance_bins",
+            "resolution": "spot",
         }
     )
     support = spatial_support(table, min_patients=3, alpha=0.05)
     assert support[["type_a", "type_b", "n_patients", "supported"]].to_numpy().tolist() == [["a", "b", 3, True]]
     assert support["mean_z"].iloc[0] == pytest.approx((4 + 4 + 3.5) / 3)
+    cells = table[table["patient_id"] != "P3"].assign(resolution="cell", z=-30.0)
+    again = spatial_support(pd.concat([table, cells]), min_patients=3, alpha=0.05)
+    assert again["mean_z"].iloc[0] == support["mean_z"].iloc[0]
 
 
 def test_types_that_clump_by_themselves_are_not_taken_for_neighbours():
@@ -270,7 +277,7 @@ def test_types_that_clump_by_themselves_are_not_taken_for_neighbours():
     z = rng.normal(-0.3, 3.0, size=(n_pairs, n_patients))
     table = pd.DataFrame({"type_a": np.repeat([f"a{i:03d}" for i in range(n_pairs)], n_patients), "z": z.ravel()})
     table["patient_id"] = np.tile([f"P{i}" for i in range(n_patients)], n_pairs)
-    table = table.assign(type_b="b", timepoint="T0_pre", tissue="liver_met", null="distance_bins")
+    table = table.assign(type_b="b", timepoint="T0_pre", tissue="liver_met", null="distance_bins", resolution="spot")
     assert spatial_support(table, min_patients=3, alpha=0.05)["supported"].mean() <= 0.08
 
 

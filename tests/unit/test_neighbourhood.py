@@ -6,6 +6,7 @@ import pytest
 
 import spatial_generator as generator
 from livermet import neighbourhood, zones
+from livermet.section import Section
 
 SECTION = {"library_id": "S", "patient_id": "P", "timepoint": "T0_pre", "tissue": "liver_met"}
 OPTIONS = {"section": SECTION, "bin_um": 100, "n_permutations": 200, "min_spots": 50, "seed": 1}
@@ -125,3 +126,79 @@ def test_few_spots_constant_types_and_nothing_at_all():
     assert result.loc[touched, "z"].isna().all() and result.loc[~touched, "z"].notna().all()
     empty = neighbourhood.scope_neighbourhood([], bin_um=100, n_permutations=10, min_spots=50, seed=1)
     assert empty.empty and list(empty) == list(neighbourhood.NEIGHBOURHOOD_COLUMNS)
+
+
+def single_cells(cells, *, order=None):
+    order = np.arange(len(cells.xy)) if order is None else order
+    return Section(
+        **SECTION,
+        barcodes=np.array([f"c{i}" for i in order], dtype=object),
+        coordinates=cells.xy[order],
+        abundance=pd.DataFrame(index=range(len(order))),
+        graph=zones.spatial_graph(cells.xy[order], neighbours=6).connectivities,
+        distance=cells.distance[order],
+        tumour=cells.distance[order] < 0,
+        zone=zones.assign_zones(cells.distance[order], margin_um=250, core_um=500, distant_um=1000),
+        resolution="cell",
+        cell_type=cells.labels[order],
+    )
+
+
+CELLS = {"bin_um": 50, "n_permutations": 80, "min_spots": 50, "seed": 1}
+
+
+def test_all_four_nulls_on_single_cells():
+    """Gradients inside zones, independence given the distance: only the bins of distance are not fooled."""
+    rates = {"whole": [], "zones": [], "bins": [], "bins and trends": []}
+    for seed in SEEDS:
+        section = single_cells(generator.cells(seed=seed))
+        values = neighbourhood.labels_as_abundance(section).to_numpy()
+        bins, _ = neighbourhood.strata(section.distance, section.tumour, bin_um=50)
+        groups = {
+            "whole": np.zeros(len(values), dtype=np.int64),
+            "zones": np.unique(section.zone.astype(str), return_inverse=True)[1],
+            "bins": bins,
+        }
+        upper = np.triu_indices(values.shape[1])
+        for name, group in groups.items():
+            options = {"n_permutations": 80, "seed": 1}
+            observed, mean, sd = neighbourhood.enrichment(values, section.graph, group, **options)
+            rates[name].append((np.abs((observed - mean) / sd)[upper] > 1.96).mean())
+        rates["bins and trends"].append(passing(neighbourhood.scope_neighbourhood([section], **CELLS)))
+    median = {name: np.median(values) for name, values in rates.items()}
+    assert median["whole"] > 0.4 and median["zones"] > 0.1
+    assert median["bins"] <= 0.08 and median["bins and trends"] <= 0.07
+
+
+@pytest.mark.parametrize(("share", "sign"), [(0.5, 1), (-0.8, -1)])
+def test_attraction_and_avoidance_of_single_cells_are_found(share, sign):
+    z = []
+    for seed in SEEDS:
+        cells = generator.attract(generator.cells(seed=seed), first=2, second=3, share=share, seed=seed)
+        result = neighbourhood.scope_neighbourhood([single_cells(cells)], **CELLS)
+        pair = result[(result["type_a"] == "type2") & (result["type_b"] == "type3")]
+        z.append(sign * pair["z"].iloc[0])
+    assert np.median(z) > 3
+    assert set(result["resolution"]) == {"cell"} and set(result["null"]) == {"distance_bins"}
+
+
+def test_order_of_cells_does_not_matter_rare_types_and_unknown_cells():
+    cells = generator.cells(seed=0, side_um=700)
+    section = single_cells(cells)
+    first = neighbourhood.scope_neighbourhood([section], **CELLS)
+    turned = single_cells(cells, order=np.random.default_rng(0).permutation(len(cells.xy)))
+    pd.testing.assert_frame_equal(first, neighbourhood.scope_neighbourhood([turned], **CELLS))
+    labels = section.cell_type.copy()
+    labels[labels == "type4"] = "unknown"
+    labels[np.flatnonzero(labels == "type0")[:5]] = "rare"
+    result = neighbourhood.scope_neighbourhood([Section(**vars(section) | {"cell_type": labels})], **CELLS)
+    assert "unknown" not in set(result["type_a"]) and (result["n_spots"] == (labels != "unknown").sum()).all()
+    rare = (result[["type_a", "type_b"]] == "rare").any(axis=1)
+    assert result.loc[rare, "z"].isna().all() and result.loc[~rare, "z"].notna().all()
+
+
+def test_bins_are_never_narrower_than_a_row_of_spots():
+    tissue = generator.tissue(seed=0)
+    wide = table(tissue, distance=tissue.distance, tumour=tissue.distance < 0, bin_um=zones.pitch(tissue.xy))
+    narrow = table(tissue, distance=tissue.distance, tumour=tissue.distance < 0, bin_um=20)
+    pd.testing.assert_frame_equal(wide, narrow)

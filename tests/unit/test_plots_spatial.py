@@ -40,10 +40,10 @@ def test_section_panel(mapped, tmp_path, image):
     found = niches.find_niches([section_of(section, row=ROW)], **CLUSTER)
     section = label_section(section, found.labels)
     names = found.composition.drop_duplicates("niche").set_index("niche")["name"].to_dict()
-    figure = spatial.plot_section(section, title="S1", niche_names=names, n_types=6)
+    figure = spatial.plot_section(section, title="S1", niche_names=names, n_types=6, margin_um=250.0)
     titles = [ax.get_title() for ax in figure.findobj(lambda artist: hasattr(artist, "get_title"))]
-    assert {"Signed distance", "Zones", "Niches", "malignant_ductal", "hepatocyte"} <= set(titles)
-    assert ("Image, tumour outlined" in titles) == image
+    assert {"Signed distance, margin", "Zones", "Niches", "malignant_ductal", "hepatocyte"} <= set(titles)
+    assert ("Image, border" in titles) == image
     save_figure(figure, tmp_path / "section.png", simulated=True)
     assert (tmp_path / "section.png").stat().st_size > 10_000
 
@@ -54,11 +54,13 @@ def test_section_without_abundances_and_without_spots_say_why(mapped, tmp_path):
         section(tissue), np.empty((len(tissue.xy), 0)), (), **OPTIONS | {"abundance_reason": "no reference profiles"}
     )
     nothing = label_section(nothing, pd.DataFrame(columns=list(niches.LABEL_COLUMNS), dtype=str))
-    figure = spatial.plot_section(nothing, title="S1", niche_names={}, n_types=6)
+    figure = spatial.plot_section(nothing, title="S1", niche_names={}, n_types=6, margin_um=250.0)
     save_figure(figure, tmp_path / "section.png", simulated=False)
     shown = " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
     assert "no reference profiles" in shown
-    assert "no spot was kept" in words(spatial.plot_section(mapped[:0], title="S1", niche_names={}, n_types=6))
+    assert "no spot was kept" in words(
+        spatial.plot_section(mapped[:0], title="S1", niche_names={}, n_types=6, margin_um=250.0)
+    )
 
 
 def test_figures_of_a_scope(mapped, tmp_path):
@@ -66,7 +68,7 @@ def test_figures_of_a_scope(mapped, tmp_path):
     found = niches.find_niches(sections, **CLUSTER)
     pairs = neighbourhood.scope_neighbourhood(sections, bin_um=100, n_permutations=20, min_spots=50, seed=1)
     figures = [
-        spatial.plot_niches(found.composition, found.labels, {"S1": "P", "S2": "Q"}),
+        spatial.plot_niches(found.composition, found.labels, {"S1": "P", "S2": "Q"}, found.consensus),
         spatial.plot_stability(found.stability, min_ari=0.7),
         spatial.plot_neighbourhood(pairs, min_spots=50),
         spatial.plot_distance_profiles(sections, **PROFILES),
@@ -82,7 +84,7 @@ def test_figures_of_a_scope(mapped, tmp_path):
 def test_scope_without_sections_says_so(mapped):
     found = niches.find_niches([], **CLUSTER)
     pairs = neighbourhood.scope_neighbourhood([], bin_um=100, n_permutations=20, min_spots=50, seed=1)
-    assert "No niches" in words(spatial.plot_niches(found.composition, found.labels, {}))
+    assert "No niches" in words(spatial.plot_niches(found.composition, found.labels, {}, found.consensus))
     assert "No niches" in words(spatial.plot_stability(found.stability, min_ari=0.7))
     assert "No neighbourhood statistics" in words(spatial.plot_neighbourhood(pairs, min_spots=50))
     assert "No distance profiles" in words(spatial.plot_distance_profiles([], **PROFILES))

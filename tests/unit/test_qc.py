@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from defaults import DEFAULTS
 from livermet import keys
+from livermet.cell_polygons import keep_cells
 from livermet.markers import load_markers
 from livermet.qc import (
     ambient_profile,
@@ -388,6 +389,33 @@ def test_too_little_left_excludes_the_library_with_numbers():
     counts = wrap(np.full((10, 5), 50), [f"G{i}" for i in range(5)])
     _, _, status = qc_library(counts, config=QC, row=SPOTS, seed=1)
     assert status["reason"] == "10 of 10 spots passed quality control; at least 20 are needed"
+
+
+@pytest.mark.parametrize(("modality", "resolution", "limit"), [("visium_hd", "bin", 20), ("xenium", "cell", 10)])
+def test_bins_and_segmented_cells_have_limits_of_their_own(modality, resolution, limit):
+    totals = np.r_[np.full(60, limit), np.full(7, limit - 1), 0]
+    adata = wrap(np.column_stack([totals, np.zeros((68, 2), int)]), ["G0", "G1", "G2"])
+    adata.obsm[keys.SPATIAL] = np.arange(136.0).reshape(68, 2)
+    adata.uns[keys.META][keys.RESOLUTION] = resolution
+    corners = np.repeat(np.arange(68, dtype=np.float32), 4)
+    adata.uns[keys.POLYGONS] = {"vertices": np.column_stack([corners, corners]), "offsets": 4 * np.arange(69)}
+    shuffled = adata[np.random.default_rng(0).permutation(68)].copy()
+    shuffled.uns[keys.POLYGONS] = {
+        "vertices": np.repeat(shuffled.obsm[keys.SPATIAL][:, :1] / 2, 4, axis=0).astype(np.float32).repeat(2, axis=1),
+        "offsets": 4 * np.arange(69),
+    }
+    row = SPOTS | {"modality": modality}
+    for given in (adata, shuffled):
+        cells, table, status = qc_library(given, config=QC, row=row, seed=1)
+        assert status["status"] == "ok" and status["removed"] == {"low_counts": 8} and cells.n_obs == 60
+        assert (cells.obs[keys.TOTAL_COUNTS] == limit).all() and table[keys.PCT_MITO].isna().all()
+        assert any("no gene whose symbol begins with MT-" in note for note in status["notes"])
+        polygons = cells.uns[keys.POLYGONS]
+        assert polygons["offsets"].tolist() == list(range(0, 241, 4))
+        assert np.array_equal(polygons["vertices"][::4, 0], cells.obsm[keys.SPATIAL][:, 0] / 2)
+    cells, _, status = qc_library(keep_cells(adata, np.arange(68) < 40), config=QC, row=row, seed=1)
+    assert status["reason"] == f"40 of 40 {resolution}s passed quality control; at least 50 are needed"
+    assert len(cells.uns[keys.POLYGONS]["vertices"]) == 0 and cells.uns[keys.POLYGONS]["offsets"].tolist() == [0]
 
 
 @pytest.mark.parametrize("row", [CELLS, SPOTS])

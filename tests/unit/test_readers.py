@@ -25,7 +25,7 @@ from livermet.filecheck import check_files
 from livermet.guarded import ReaderCrashed, ReaderStopped, run_guarded
 from livermet.ingest import empty_droplets, ingest_library, read_first, read_library
 from livermet.readers import read_10x, read_h5ad, read_visium
-from livermet.sources import find_raw, find_source, library_sources, read_scale_factors
+from livermet.sources import find_raw, find_source, read_scale_factors
 from livermet.symbols import are_ensembl, genomes, marker_genes, restore_symbols, unique_symbols
 from livermet.visium import grid_pitch, micrometres_per_pixel, read_positions
 
@@ -430,11 +430,14 @@ def test_what_is_no_fault_of_the_file_fails_the_job_and_leaves_nothing(tmp_path,
 
 
 def test_a_check_survives_a_crash_and_goes_on(tmp_path, monkeypatch):
-    given = [{"library_id": name, "path": f"{name}.h5", "raw_path": ""} for name in ("good", "crash", "html")]
+    columns = {"raw_path": "", "boundary_path": ""}
+    given = [{"library_id": name, "path": f"{name}.h5", **columns} for name in ("good", "crash", "html")]
     for row in given:
         write_h5(tmp_path / row["path"], *make_counts())
     (tmp_path / "html.h5").write_text("<html>")
-    rows = {row["library_id"]: make_row(tmp_path / row["path"], library_id=row["library_id"]) for row in given}
+    rows = {
+        row["library_id"]: make_row(tmp_path / row["path"], **columns, library_id=row["library_id"]) for row in given
+    }
     data = SimpleNamespace(tables={"libraries": SimpleNamespace(rows=given, lines=[2, 3, 4])}, library_rows=rows)
 
     def read(row, column):
@@ -698,18 +701,12 @@ def test_folders_with_nothing_or_too_much_to_read_say_so(tmp_path):
         (["binned_outputs"], "Visium HD"),
     ],
 )
-def test_platforms_that_are_not_read_are_named(tmp_path, files, platform):
+def test_sections_of_another_platform_are_named_by_their_files(tmp_path, files, platform):
     for name in files:
         (tmp_path / name).touch()
     for modality in ("scrna", "visium"):
-        with pytest.raises(ValueError, match=rf"{platform} data are not read yet. This version reads .* Visium"):
+        with pytest.raises(ValueError, match=rf"is a {platform} section by its files, but its modality is {modality}"):
             find_source(tmp_path, modality=modality)
-
-
-def test_modalities_that_are_not_read_are_named(tmp_path):
-    for modality in ("visium_hd", "xenium", "cosmx", "merscope"):
-        with pytest.raises(ValueError, match="not read yet"):
-            library_sources(make_row(tmp_path, modality))
 
 
 # ------------------------------------------------------------------------------------------------------- h5ad
@@ -926,7 +923,7 @@ def test_raw_visium_counts_are_cut_to_the_tissue_and_a_broken_image_is_only_note
 
 def test_sections_that_lack_something_say_what(tmp_path):
     folder, table, _ = write_visium(tmp_path / "v")
-    with pytest.raises(ValueError, match="is a Visium section"):
+    with pytest.raises(ValueError, match="is a Visium section by its files, but its modality is scrna"):
         find_source(folder, modality="scrna")
     with pytest.raises(ValueError, match="needs its positions too"):
         find_source(folder / "filtered_feature_bc_matrix.h5", modality="visium")
@@ -1000,22 +997,22 @@ REAL = {
     "formats/scanpy/10x_data/3.0.0/filtered_feature_bc_matrix": ("scrna", (1107, 507, 41549)),
     "formats/scanpy/10x_data/3.0.0/filtered_feature_bc_matrix.h5": ("scrna", (1107, 507, 41549)),
     "formats/scanpy/visium_data/1.0.0": ("visium", "named by Ensembl ids"),
-    "formats/scanpy/visium_data/2.1.0/raw_probe_bc_matrix.h5": ("scrna", "single probes, not of genes"),
-    "formats/scanpy/visium_data/2.1.0": ("visium", "no spot positions found"),
+    "formats/scanpy/visium_data/2.1.0/raw_probe_bc_matrix.h5": ("scrna", "none of 639 droplets holds a cell"),
+    "formats/scanpy/visium_data/2.1.0": ("visium", "no positions found"),
     "formats/seurat": ("scrna", (80, 240, 23110)),
     "formats/seurat/cr3.0": ("scrna", (5, 3, 5610)),
     "formats/seurat/visium": ("visium", (2695, 100, 132231)),
-    "formats/seurat/visium_hd": ("visium_hd", "Visium HD data are not read yet"),
-    "formats/seurat/visium_hd/binned_outputs": ("visium", "Visium HD data are not read yet"),
-    "formats/seurat/visium_hd/binned_outputs/square_008um": ("visium", "Visium HD data are not read yet"),
-    "formats/seurat/visium_hd/binned_outputs/square_016um": ("visium", "Visium HD data are not read yet"),
+    "formats/seurat/visium_hd": ("visium_hd", "2053 of 2695 barcodes have no position"),
+    "formats/seurat/visium_hd/binned_outputs": ("visium", "is a Visium HD section by its files"),
+    "formats/seurat/visium_hd/binned_outputs/square_008um": ("visium_hd", (1368, 100, 65660)),
+    "formats/seurat/visium_hd/binned_outputs/square_016um": ("visium", "is a Visium HD section by its files"),
     "formats/squidpy": ("visium", "named by Ensembl ids"),
     "formats/squidpy/test_data.h5ad": ("scrna", "no whole numbers in X"),
     "formats/squidpy/ligrec_pvalues_reference.h5ad": ("scrna", "no whole numbers in X"),
-    "formats/spatialexperimentio/Xenium_small": ("xenium", "Xenium data are not read yet"),
+    "formats/spatialexperimentio/Xenium_small": ("xenium", (6, 4, 21)),
     "formats/spatialexperimentio/Xenium_small/cell_feature_matrix.h5": ("scrna", (6, 4, 21)),
-    "formats/spatialexperimentio/CosMx_small": ("cosmx", "CosMx data are not read yet"),
-    "formats/spatialexperimentio/MERSCOPE_small": ("merscope", "MERSCOPE data are not read yet"),
+    "formats/spatialexperimentio/CosMx_small": ("cosmx", r"no file tells their size; give pixel_um .*0\.12028"),
+    "formats/spatialexperimentio/MERSCOPE_small": ("merscope", (8, 9, 0)),
     "formats/spatialexperimentio/STARmapPLUS_small": ("scrna", "no filtered counts found"),
     "pdac_a/cells.h5ad": ("scrna", (500, 19736, 1608661)),
     "pdac_a/spots.h5ad": ("visium", "give pixel_um"),
@@ -1025,7 +1022,7 @@ REAL = {
 @pytest.mark.parametrize("path", REAL)
 def test_real_files_are_read_or_refused_in_words(real_data, path):
     modality, expected = REAL[path]
-    row = make_row(real_data / path, modality)
+    row = make_row(real_data / path, modality, bin_um=16)
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=expected):
             read_library(row, ingest_config=CONFIG)

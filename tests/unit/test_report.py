@@ -274,10 +274,12 @@ def test_sections_of_a_patient_count_once_in_the_neighbourhood_and_those_without
         ("L5", "P4", "a", "b", 30.0, "sides"),
     ]
     table = pd.DataFrame(rows, columns=["library_id", "patient_id", "type_a", "type_b", "z", "null"])
-    table = table.assign(timepoint="T0_pre", tissue="liver_met")
-    summary = neighbourhood_summary(table, top=10)
+    cells = table.assign(resolution="cell", z=table["z"] - 20)
+    table = pd.concat([table.assign(resolution="spot"), cells]).assign(timepoint="T0_pre", tissue="liver_met")
+    summary = neighbourhood_summary(table[table["resolution"] == "spot"], top=10)
     assert summary["patients"].tolist() == [2]
     assert summary["median_z"].tolist() == [5.0]
+    assert sorted(neighbourhood_summary(table, top=10)["median_z"]) == [-15.0, 5.0]
 
 
 def test_confirmatory_rows_come_first_and_are_never_cut(inputs):
@@ -345,7 +347,7 @@ def test_every_figure_caption_can_be_rendered_from_the_config_alone():
     captions = read_captions(CAPTIONS)
     assert {"library_qc", "umap", "associations"} <= set(captions)
     profiles = {"bin_um": 100, "min_spots": 3, "n_types": 16}
-    params = caption_params(load_yaml(DEFAULT_CONFIG)) | {"profiles": profiles}
+    params = caption_params(load_yaml(DEFAULT_CONFIG)) | {"profiles": profiles, "lines": {"min_spots": 3, "top": 12}}
     for name in set(captions) - {"cohort_report", "library_page", "workflow"}:
         html = render_caption(captions[name], params=params, wildcards={"scope": "cohort", "library": "L1"}, name=name)
         assert html.startswith("<"), name

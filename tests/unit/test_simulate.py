@@ -389,7 +389,7 @@ def test_section_without_liver_has_no_border():
 
 def test_sizes_are_valid_and_wrong_parameters_are_named():
     assert set(SIZES) == {"tiny", "demo", "full"}
-    assert (SIZES["demo"].n_patients, SIZES["demo"].n_sections, SIZES["demo"].n_centres) == (24, 12, 6)
+    assert (SIZES["demo"].n_patients, SIZES["demo"].n_sections, SIZES["demo"].n_centres) == (24, 13, 6)
     with pytest.raises(ValueError, match="size: 'huge' is not known"):
         study_design("huge", seed=1)
     with pytest.raises(ValueError, match="n_patient: no such parameter"):

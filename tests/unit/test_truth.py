@@ -14,10 +14,13 @@ from livermet.truth import (
     score_annotation,
     score_arms,
     score_basal,
+    score_border,
     score_calibration,
+    score_cell_labels,
     score_clusters,
     score_correction,
     score_doublets,
+    score_growth,
     score_hard_cells,
     score_hard_clusters,
     score_hard_correction,
@@ -509,6 +512,88 @@ def test_zones_by_hand():
     constant = score_zones(truth.assign(zone="margin"), truth)
     assert constant["zones: kappa"] == pytest.approx(0)
     assert np.isnan(score_zones(truth.iloc[:0], truth)["zones: median absolute distance error (um)"])
+
+
+def test_scores_of_bins_and_cells_carry_their_name():
+    truth = pd.DataFrame(
+        {
+            "library_id": "L1",
+            "barcode": list("abcd"),
+            "signed_distance_um": [-600.0, -100.0, 100.0, 600.0],
+            "zone": ["core", "margin", "margin", "peritumoral"],
+            "planted_niche": [0, 1, 0, 0],
+        }
+    )
+    answer = truth.assign(signed_distance_um=truth["signed_distance_um"] + 30, niche=list("xyxx"))
+    cells = score_zones(answer, truth, kind="cell") | score_niche(answer, truth, kind="cell")
+    assert cells["zones, single cells: median absolute distance error (um)"] == 30
+    assert cells["zones, single cells: cells with a distance"] == 1
+    assert cells["niche, single cells: F1 of the planted niche"] == 1
+    assert score_zones(answer, truth, kind="bin")["zones, bins: kappa"] == 1
+    shares = abundance(50)
+    bins = score_abundance(shares, shares, compartments=TYPES, min_mean=0.01, kind="bin")
+    assert bins["abundance, bins: median Spearman of compartments"] == pytest.approx(1)
+    assert bins["abundance, bins: median JSD of bins"] == pytest.approx(0, abs=1e-12)
+    table = pd.DataFrame({"library_id": ["N1"], "type_a": ["a"], "type_b": ["b"], "z": [3.0]})
+    name = "niche, single cells: pairs called in the negative control"
+    assert score_negative_control(table, libraries=["N1"], kind="cell")[name] == 1
+
+
+def test_border_error_by_hand():
+    truth = pd.DataFrame(
+        {
+            "library_id": ["L1"] * 4 + ["L2"] * 3 + ["L3"] * 2 + ["L4"],
+            "barcode": list("abcdefghij"),
+            "signed_distance_um": [-400.0, -10.0, 90.0, 900.0, 50.0, 60.0, 70.0, -100.0, 100.0, np.nan],
+        }
+    )
+    shift = [20.0, -40.0, 60.0, 5000.0, 10.0, 10.0, 90.0, np.nan, np.nan, 1.0]
+    answer = truth.assign(signed_distance_um=truth["signed_distance_um"] + shift)
+    sections = pd.DataFrame({"library_id": ["L1", "L2", "L3", "L4"], "pathologist": [0, 1, 0, 0]})
+    scores = score_border(answer, truth, sections)
+    # what lies 900 um off tells nothing of the border; L3 has no border in the answer and L4 none in truth
+    assert scores["border: median error, from expression (um)"] == 40
+    assert scores["border: median error, drawn by a pathologist (um)"] == 10
+    assert scores["border: sections with a border that got one"] == pytest.approx(2 / 3)
+    assert np.isnan(score_border(answer, truth.iloc[:0], sections)["border: median error, from expression (um)"])
+
+
+def test_cell_labels_by_hand():
+    true = ["b_cell"] * 4 + ["t_reg"] * 4 + ["novel_a"] * 2
+    given = ["b_cell", "b_cell", "t_reg", "unknown", "t_reg", "t_reg", "t_reg", "unknown", "unknown", "b_cell"]
+    answer, truth = typed(true, given)
+    truth["compartment"] = "lymphoid"
+    answer["compartment"] = ["lymphoid"] * 3 + ["unknown"] + ["lymphoid"] * 4 + ["unknown", "lymphoid"]
+    scores = score_cell_labels(answer, truth, known_types=TYPES, min_cells=1)
+    # with a label: b_cell 2 of 3 and never given wrongly (.8), t_reg 3 of 3 and one wrong (6/7)
+    assert scores["imaging: macro-F1 of types, cells with a label"] == pytest.approx((0.8 + 6 / 7) / 2)
+    assert scores["imaging: macro-F1 of compartments, cells with a label"] == 1
+    assert scores["imaging: abstention from types"] == 0.25
+    assert scores["imaging: abstention from compartments"] == 0.125
+    assert scores["imaging: cells of no known type called unknown"] == 0.5
+    nobody = score_cell_labels(answer.iloc[:0], truth, known_types=TYPES, min_cells=1)
+    assert all(np.isnan(value) for value in nobody.values())
+
+
+def test_growth_patterns_by_hand():
+    sections = pd.DataFrame(
+        {
+            "library_id": ["B1", "B2", "B3", "C1", "C2", "N1"],
+            "hgp": ["pushing", "replacement", "desmoplastic", "pushing", "replacement", None],
+            "interface_mm": [2.5, 2.1, 3.0, 0.9, 1.0, 0.0],
+            "shape": ["block", "block", "block", "core", "core", "block"],
+        }
+    )
+    given = ["pushing", "pushing", "", "pushing", "", "replacement"]
+    answer = pd.DataFrame({"library_id": sections["library_id"], "growth_pattern": given})
+    scores = score_growth(answer, sections, least_mm=2.0)
+    assert scores["growth pattern: accuracy of calls"] == pytest.approx(2 / 3)
+    assert scores["growth pattern: sections with 2 mm of border that got a call"] == pytest.approx(2 / 3)
+    assert scores["growth pattern: needle cores refused"] == 0.5
+    assert scores["growth pattern: sections without a border refused"] == 0
+    missing = score_growth(answer.iloc[:0], sections, least_mm=2.0)
+    assert np.isnan(missing["growth pattern: accuracy of calls"])
+    assert missing["growth pattern: sections with 2 mm of border that got a call"] == 0
 
 
 def test_niche_takes_the_best_union_and_a_shuffled_one_stays_low():

@@ -1,5 +1,7 @@
 """Zones: graph, tumour mask, signed distance against the planted border, refusals."""
 
+import json
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -8,9 +10,12 @@ import scipy.sparse as sp
 
 import spatial_generator as generator
 from livermet import keys, zones
+from livermet.border import Mask, border_points, expression_border, signed_distance, tumour_side
+from livermet.graph import pitch, spatial_graph, square_tiles
+from livermet.section import section_of
 
 LIMITS = {"margin_um": 250, "core_um": 500, "distant_um": 1000}
-OPTIONS = {"abundance_reason": "", "neighbours": 6, "min_component": 10} | LIMITS
+OPTIONS = {"abundance_reason": "", "neighbours": 6, "neighbour_um": 50, "tile_um": 50, "min_component": 10} | LIMITS
 
 
 def section(tissue, library="S1"):
@@ -26,7 +31,7 @@ def mapped(tissue, fractions=None, **options):
 
 def test_hexagonal_graph_joins_touching_spots_only():
     xy = generator.hexagonal(8, 9)
-    graph = zones.spatial_graph(xy, neighbours=6)
+    graph = spatial_graph(xy, neighbours=6)
     distance = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1))
     expected = (distance > 0) & (distance < 110)
     np.testing.assert_array_equal(graph.connectivities.toarray() > 0, expected)
@@ -35,16 +40,16 @@ def test_hexagonal_graph_joins_touching_spots_only():
 
 def test_square_and_irregular_arrays():
     row, col = np.divmod(np.arange(60), 10)
-    square = zones.spatial_graph(np.column_stack([col, row]) * 200.0, neighbours=6)
+    square = spatial_graph(np.column_stack([col, row]) * 200.0, neighbours=6)
     assert square.kind == "square" and square.connectivities.sum(axis=1).max() == 4
-    loose = zones.spatial_graph(np.random.default_rng(0).uniform(0, 1000, (80, 2)), neighbours=5)
+    loose = spatial_graph(np.random.default_rng(0).uniform(0, 1000, (80, 2)), neighbours=5)
     assert loose.kind == "irregular" and loose.connectivities.sum(axis=1).min() >= 5
     assert (loose.connectivities != loose.connectivities.T).nnz == 0
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_graph_of_hardly_any_spots(n):
-    assert zones.spatial_graph(generator.hexagonal(1, 3)[:n], neighbours=6).connectivities.shape == (n, n)
+    assert spatial_graph(generator.hexagonal(1, 3)[:n], neighbours=6).connectivities.shape == (n, n)
 
 
 def test_distance_and_zones_follow_the_planted_border():
@@ -155,8 +160,153 @@ def test_a_rim_of_stroma_hides_no_border_and_stroma_inside_the_tumour_is_no_live
     x = xy[:, 0] - 2000
     island = np.hypot(x + 1200, xy[:, 1] - 870) < 350
     tumour, liver = (x < -rim_um / 2) & ~island, x > rim_um / 2
-    mask = zones.Mask(tumour, liver, np.where(tumour, 1.0, np.where(liver, -1.0, np.nan)), "")
-    graph = zones.spatial_graph(xy, neighbours=6).connectivities
-    distance = zones.signed_distance(xy, mask, graph)
+    mask = Mask(tumour, liver, np.where(tumour, 1.0, np.where(liver, -1.0, np.nan)), "")
+    distance = signed_distance(xy, tumour_side(xy, mask), expression_border(xy, mask, pitch_um=pitch(xy)))
     assert np.abs(distance - x).max() <= 110  # a pitch
     assert (distance[island] < 0).all() and island.sum() > 30
+
+
+def cells(*, seed, n=12_000, size=1500.0, resolution="cell"):
+    """A wavy tumour in single cells (or 16 um bins) of a known type, with the true side of each."""
+    rng = np.random.default_rng(seed)
+    if resolution == "bin":
+        row, column = np.divmod(np.arange(94 * 94), 94)
+        xy = np.column_stack([column, row]) * 16.0
+    else:
+        xy = rng.uniform(0, size, (n, 2))
+    wave = size / 2 + 120 * np.sin(xy[:, 1] / 200 + rng.uniform(0, 6))
+    chance = 1 / (1 + np.exp((xy[:, 0] - wave) / 20))
+    kind = np.where(rng.random(len(xy)) < 0.4, 2, np.where(rng.random(len(xy)) < chance, 0, 1))
+    fractions = pd.DataFrame(np.eye(3)[kind] * 0.9 + 0.1 / 3, columns=["malignant_ductal", "hepatocyte", "caf_pan"])
+    return generator.Tissue(xy=xy, distance=xy[:, 0] - wave, fractions=fractions)
+
+
+def mapped_cells(tissue, resolution="cell", outline=None, **options):
+    adata = section(tissue)
+    adata.uns["livermet"] = {"resolution": resolution, "library_id": "S1"}
+    adata.obs["cell_type"] = tissue.fractions.idxmax(axis=1).to_numpy()
+    fractions = tissue.fractions
+    return zones.map_section(
+        adata, fractions.to_numpy(), tuple(fractions.columns), outline=outline, **OPTIONS | options
+    )
+
+
+@pytest.mark.parametrize("resolution", ["cell", "bin"])
+def test_bins_and_cells_find_the_border_by_tiles(resolution):
+    for seed in range(3):
+        tissue = cells(seed=seed, resolution=resolution)
+        result = mapped_cells(tissue, resolution)
+        side = result.obs[keys.SIGNED_DISTANCE].to_numpy() < 0
+        far = np.abs(tissue.distance) > 50  # a tile
+        assert (side == (tissue.distance < 0))[far].mean() > 0.99
+        meta = result.uns["livermet"]
+        assert json.loads(meta["border_band_um"]) == [25, 50] and meta["border_source"] == "expression"
+        assert meta["pitch_um"] < 20
+        assert meta["interface_mm"] == pytest.approx(1.5 * 1.09, rel=0.12)  # the wave is 9 % longer than the chord
+
+
+def test_zones_of_cells_do_not_depend_on_their_order():
+    tissue = cells(seed=0, n=4000, size=1000)
+    order = np.random.default_rng(0).permutation(len(tissue.xy))
+    moved = generator.Tissue(
+        tissue.xy[order], tissue.distance[order], tissue.fractions.iloc[order].reset_index(drop=True)
+    )
+    plain, other = mapped_cells(tissue).obs, mapped_cells(moved).obs
+    np.testing.assert_allclose(
+        other[keys.SIGNED_DISTANCE].to_numpy(), plain[keys.SIGNED_DISTANCE].to_numpy()[order], atol=1e-6
+    )
+
+
+def test_an_island_is_absorbed_by_its_area_whatever_the_resolution():
+    tissue = cells(seed=1)
+    place = np.array([1250.0, 700.0])
+    for radius, kept in ((100, False), (250, True)):  # 3.6 and 23 spots of Visium
+        fractions = tissue.fractions.copy()
+        fractions.loc[np.hypot(*(tissue.xy - place).T) < radius] = [0.95, 0.025, 0.025]
+        result = mapped_cells(generator.Tissue(tissue.xy, tissue.distance, fractions))
+        inner = np.hypot(*(tissue.xy - place).T) < radius / 2
+        assert result.obs[keys.TUMOUR].to_numpy()[inner].mean() == pytest.approx(float(kept), abs=0.02)
+
+
+def test_a_lonely_cell_has_no_neighbour_and_is_no_tissue():
+    tissue = cells(seed=2, n=4000, size=1000)
+    xy = np.vstack([tissue.xy, [[3000.0, 3000.0]]])
+    fractions = pd.concat([tissue.fractions, tissue.fractions.iloc[:1]], ignore_index=True)
+    result = mapped_cells(generator.Tissue(xy, np.append(tissue.distance, 0), fractions))
+    graph = result.obsp["spatial_connectivities"]
+    assert graph[-1].nnz == 0 and graph[:-1].sum() > 4 * 4000
+    start, end = graph.nonzero()
+    assert np.hypot(*(xy[start] - xy[end]).T).max() <= 50
+    assert not result.obs[keys.TUMOUR].to_numpy()[-1]
+
+
+@pytest.mark.parametrize("resolution", ["cell", "bin"])
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_hardly_any_cells(resolution, n):
+    tissue = cells(seed=0, resolution=resolution)
+    line = np.column_stack([np.arange(n) * 10.0, np.zeros(n)])
+    result = mapped_cells(generator.Tissue(line, tissue.distance[:n], tissue.fractions.iloc[:n]), resolution)
+    assert result.n_obs == n and result.uns["livermet"]["border_reason"]
+    assert zones.border_lines(result).is_empty
+    assert zones.border_summary(result)["n_none"] == n
+
+
+def test_tiles_average_what_is_known_and_leave_out_specks():
+    xy = np.vstack([np.repeat([[10.0, 10.0], [60.0, 10.0]], 10, axis=0), [[200.0, 10.0]]])
+    tiles = square_tiles(xy, tile_um=50)
+    assert len(tiles.centres) == 2 and tiles.member[-1] == -1
+    values = np.r_[np.full(9, 1.0), np.nan, np.full(10, 3.0), 5.0]
+    np.testing.assert_allclose(tiles.mean(values), [1, 3])
+
+
+def test_a_straight_border_has_the_length_and_place_of_the_line():
+    xy = generator.hexagonal(30, 30)
+    x = xy[:, 0] - 1460
+    mask = Mask(x < 0, x >= 0, -np.tanh(x / 100), "")
+    border = expression_border(xy, mask, pitch_um=100)
+    assert np.abs(border_points(border)[:, 0] - 1460).max() < 15
+    assert border.length == pytest.approx(29 * 100 * np.sqrt(3) / 2, rel=0.02)
+
+
+def test_other_half_widths_and_their_refusals():
+    widths = {"core_um": 500, "distant_um": 1000, "tile_um": 50}
+    row = {"library_id": "S1", "patient_id": "P", "timepoint": "T0_pre", "tissue": "liver_met"}
+    spots = section_of(mapped(generator.tissue(seed=0)), row=row)
+    single = section_of(mapped_cells(cells(seed=0)), row=row)
+    refused, reason = zones.rezone(spots, margin_um=100, **widths)
+    assert (refused.zone == "none").all() and "one spot" in reason
+    narrow, reason = zones.rezone(single, margin_um=100, **widths)
+    assert reason == "" and (narrow.zone == "margin").sum() < (single.zone == "margin").sum()
+    wide, reason = zones.rezone(spots, margin_um=500, **widths)
+    assert reason == "" and set(wide.zone) <= {"core", "margin", "peritumoral", "distant"}
+    same, _ = zones.rezone(spots, margin_um=250, **widths)
+    np.testing.assert_array_equal(same.zone, spots.zone)
+
+
+def test_usable_zones_count_spots_and_cells_by_their_own_limits():
+    row = {"library_id": "S1", "patient_id": "P", "timepoint": "T0_pre", "tissue": "liver_met"}
+    spots = section_of(mapped(generator.tissue(seed=0)), row=row)
+    table = zones.usable_zones(spots, min_spots=20, min_cells=200).set_index("zone")
+    assert list(table.index) == list(keys.ZONES[:-1])
+    assert (table["usable"] == (table["n"] >= 20)).all() and table["usable"].any()
+    single = section_of(mapped_cells(cells(seed=0)), row=row)
+    table = zones.usable_zones(single, min_spots=20, min_cells=4000).set_index("zone")
+    assert table.loc["margin", "usable"] and table.loc["distant", "reason"] == "0 cells, 4000 needed"
+    without = section_of(
+        mapped(generator.tissue(seed=0), generator.tissue(seed=0).fractions.assign(hepatocyte=0.0)), row=row
+    )
+    table = zones.usable_zones(without, min_spots=1, min_cells=1)
+    assert not table["usable"].any() and table["reason"].str.contains("no tumour-liver border").all()
+
+
+def test_summary_of_a_section_goes_through_a_file(tmp_path):
+    result = mapped_cells(cells(seed=0))
+    result.write_h5ad(tmp_path / "zones.h5ad")
+    back = ad.read_h5ad(tmp_path / "zones.h5ad")
+    summary = zones.border_summary(back)
+    assert tuple(summary) == zones.SUMMARY_COLUMNS and summary == pytest.approx(
+        zones.border_summary(result), nan_ok=True
+    )
+    assert summary["resolution"] == "cell" and summary["band_um"] == 50 and summary["reason"] == ""
+    assert summary["n_margin"] == (result.obs[keys.ZONE] == "margin").sum() > 0
+    assert zones.border_lines(back).equals(zones.border_lines(result))

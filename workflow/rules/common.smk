@@ -106,4 +106,5 @@ def final_results():
         f"{scope}/run.json",
         *(f"{scope}/pages/{library}.html" for library in libraries(SCOPE, "all")),
         *(f"{scope}/sections/{library}/spatial.h5ad" for library in libraries(SCOPE, "spatial")),
+        *(f"{scope}/sections/{library}/{library}.zarr" for library in libraries(SCOPE, "spatial") if config["export"]),
     ]

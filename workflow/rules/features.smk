@@ -17,6 +17,11 @@ rule collect_features:
             library=libraries(wc.scope, "spatial"),
         ),
         niches="<results>/{scope}/niche_labels.parquet",
+        neighbourhood="<results>/{scope}/neighbourhood.tsv",
+        contacts="<results>/{scope}/contacts.tsv",
+        growth="<results>/{scope}/growth_pattern.tsv",
+        invasion="<results>/{scope}/invasion.tsv",
+        tail="<results>/{scope}/invasion_tail.tsv",
         interactions="<results>/{scope}/interactions.tsv",
         blood="<results>/study/tables/blood.tsv",
         treatment="<results>/study/tables/treatment.tsv",
@@ -32,12 +37,16 @@ rule collect_features:
         "../../envs/livermet.yaml"
     threads: 1
     resources:
-        mem_mb=memory(3, 1500),
+        mem_mb=memory(6, 1500),
         runtime=minutes(20),
     params:
         code=script_digest("collect_features.py"),
         libraries=lambda wc: scope_rows(wc.scope, "all"),
-        min_spots_per_zone=config["spatial"]["min_spots_per_zone"],
+        declared=config["features"]["spatial"],
+        least={
+            "min_spots": config["spatial"]["min_spots_per_zone"],
+            "min_cells": config["spatial"]["min_cells_per_zone"],
+        },
         windows=STUDY.trial.get("windows", {}),
     message:
         "Features per patient, {wildcards.scope}"

@@ -1,9 +1,10 @@
 """
 Reading of raw libraries.
 
-Takes the files that an instrument left for one library; leaves sparse integer counts with gene ids and symbols, positions
-in micrometres, and the counts of the empty droplets where raw droplets were given. Where these are all that was given,
-cells are called from them. A library that can't be read leaves counts without cells, and the reason.
+Takes the files that an instrument left for one library; leaves sparse integer counts with gene ids and symbols,
+positions in micrometres and outlines of segmented cells, and the counts of the empty droplets where raw droplets were
+given. Where these are all that was given, cells are called from them. A library that can't be read leaves counts without
+cells, and the reason.
 """
 
 
@@ -27,7 +28,7 @@ rule ingest_library:
         # What reading depends on: a change elsewhere in the tables reads no library again.
         row=lambda wc: {
             name: library_row(wc.library)[name]
-            for name in ("library_id", "sample_id", "patient_id", "modality", "path", "raw_path", "pixel_um")
+            for name in ("library_id", "sample_id", "patient_id", "modality", "path", "raw_path", "pixel_um", "bin_um")
         },
         ingest=lambda wc: {
             name: library_config("qc", wc.library)[name]

@@ -1,8 +1,9 @@
 """
 Niches and neighbourhoods.
 
-Takes all mapped sections of a scope; leaves niches common to them with their composition and stability, the
-neighbourhood of cell types in each section against a null within distances to the border, the labelled sections that
+Takes all mapped sections of a scope; leaves niches common to them by two definitions, with their composition,
+stability, agreement and structure beyond distance; the neighbourhood of cell types in each section against a null
+within distances to the border, and distances between single cells where they are resolved; the labelled sections that
 people open, and figures of each section and of all.
 """
 
@@ -12,11 +13,15 @@ rule find_niches:
         sections=lambda wc: expand(
             "<results>/{{scope}}/sections/{library}/zones.h5ad", library=libraries(wc.scope, "spatial")
         ),
+        earlier=lambda wc: config["niches"]["earlier"] or [],
     output:
         niches="<results>/{scope}/niches.tsv",
         labels="<results>/{scope}/niche_labels.parquet",
         stability="<results>/{scope}/niche_stability.tsv",
+        consensus="<results>/{scope}/niche_consensus.tsv",
+        structure="<results>/{scope}/niche_structure.tsv",
         neighbourhood="<results>/{scope}/neighbourhood.tsv",
+        contacts="<results>/{scope}/contacts.tsv",
     log:
         "<logs>/find_niches/{scope}.log",
     benchmark:
@@ -26,7 +31,7 @@ rule find_niches:
     threads: 1
     resources:
         mem_mb=memory(4, 2000),
-        runtime=minutes(60),
+        runtime=minutes(240),
     params:
         code=script_digest("find_niches.py"),
         rows=lambda wc: [
@@ -40,6 +45,45 @@ rule find_niches:
         "Niches and neighbourhoods, {wildcards.scope}"
     script:
         "../../scripts/find_niches.py"
+
+
+rule growth_pattern:
+    input:
+        sections=lambda wc: expand(
+            "<results>/{{scope}}/sections/{library}/zones.h5ad", library=libraries(wc.scope, "spatial")
+        ),
+        pathology="<results>/study/tables/pathology.tsv",
+    output:
+        growth="<results>/{scope}/growth_pattern.tsv",
+        sections="<results>/{scope}/sections.tsv",
+        figure=report(
+            "<results>/{scope}/figures/growth_pattern.png",
+            caption="../report/growth_pattern.rst",
+            category="Sections",
+            labels={"figure": "Growth pattern"},
+        ),
+    log:
+        "<logs>/growth_pattern/{scope}.log",
+    benchmark:
+        "<benchmarks>/growth_pattern/{scope}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4, 2000),
+        runtime=minutes(20),
+    params:
+        code=script_digest("growth_pattern.py"),
+        rows=lambda wc: [
+            {key: row[key] for key in ("library_id", "sample_id", "patient_id", "timepoint", "tissue")}
+            for row in scope_rows(wc.scope, "spatial")
+        ],
+        spatial=config["spatial"],
+        simulated=SIMULATED,
+    message:
+        "Growth patterns, {wildcards.scope}"
+    script:
+        "../../scripts/growth_pattern.py"
 
 
 rule label_section:
@@ -108,6 +152,8 @@ rule plot_sections:
         labels="<results>/{scope}/niche_labels.parquet",
         stability="<results>/{scope}/niche_stability.tsv",
         neighbourhood="<results>/{scope}/neighbourhood.tsv",
+        consensus="<results>/{scope}/niche_consensus.tsv",
+        contacts="<results>/{scope}/contacts.tsv",
     output:
         niches=report(
             "<results>/{scope}/figures/niches.png",
@@ -126,6 +172,12 @@ rule plot_sections:
             caption="../report/neighbourhood.rst",
             category="Niches",
             labels={"figure": "Neighbours beyond distance"},
+        ),
+        contacts=report(
+            "<results>/{scope}/figures/contacts.png",
+            caption="../report/contacts.rst",
+            category="Niches",
+            labels={"figure": "Distances between single cells"},
         ),
         profiles=report(
             "<results>/{scope}/figures/distance_profiles.png",

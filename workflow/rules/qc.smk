@@ -1,9 +1,10 @@
 """
 Quality control.
 
-Takes the counts of one library; leaves its whole single cells (or spots) with metrics, doublet scores and the ambient
-profile, a table with the reason of each removal, and the library's status. Per scope: a table of all statuses, what
-their counts tell of person and tissue, and figures of what was removed and what is left.
+Takes the counts of one library; leaves its whole single cells (or the spots, bins or segmented cells of a section) with
+metrics, doublet scores and the ambient profile, a table with the reason of each removal, and the library's status. Per
+scope: a table of all statuses, what their counts tell of person and tissue, and figures of what was removed and what is
+left.
 """
 
 

@@ -41,6 +41,15 @@ rule record_run:
 
 rule library_page:
     input:
+        **{
+            name: (lambda wc, path=path: [path] if wc.library in libraries(wc.scope, "spatial") else [])
+            for name, path in {
+                "panel": "<results>/{scope}/figures/sections/{library}.png",
+                "section": "<results>/{scope}/sections/{library}/zones.h5ad",
+                "sections": "<results>/{scope}/sections.tsv",
+                "growth": "<results>/{scope}/growth_pattern.tsv",
+            }.items()
+        },
         scope_status="<results>/{scope}/status.tsv",
         findings="<results>/{scope}/findings.tsv",
         status="<results>/libraries/{library}/status.json",
@@ -49,11 +58,6 @@ rule library_page:
         cells=lambda wc: ["<results>/{scope}/cells.h5ad"] if wc.library in libraries(wc.scope, "cells") else [],
         abundance=lambda wc: (
             ["<results>/{scope}/sections/{library}/abundance.parquet"]
-            if wc.library in libraries(wc.scope, "spatial")
-            else []
-        ),
-        panel=lambda wc: (
-            ["<results>/{scope}/figures/sections/{library}.png"]
             if wc.library in libraries(wc.scope, "spatial")
             else []
         ),
@@ -112,7 +116,15 @@ rule cohort_report:
                 "differential_tests",
                 "niches",
                 "niche_stability",
+                "niche_consensus",
+                "niche_structure",
                 "neighbourhood",
+                "contacts",
+                "sections",
+                "growth_pattern",
+                "invasion_tests",
+                "invasion_tail",
+                "spatial_genes",
                 "interactions",
                 "features_left_out",
                 "associations",
@@ -151,6 +163,12 @@ rule cohort_report:
                 "niches",
                 "niche_stability",
                 "neighbourhood",
+                "contacts",
+                "growth_pattern",
+                "invasion",
+                "invasion_profiles",
+                "invasion_tails",
+                "spatial_genes",
                 "interactions",
                 "associations",
                 "confirmatory",
@@ -184,7 +202,7 @@ rule cohort_report:
         report=config["report"],
         libraries=lambda wc: scope_rows(wc.scope, "all"),
         captions=CAPTIONS,
-        drawn={"profiles": rules.plot_sections.params.profiles},
+        drawn={"profiles": rules.plot_sections.params.profiles, "lines": rules.plot_invasion.params.lines},
         simulated=SIMULATED,
     message:
         "Report of scope {wildcards.scope}"

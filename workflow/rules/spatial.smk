@@ -38,6 +38,7 @@ rule map_section:
         section="<results>/libraries/{library}/qc.h5ad",
         status="<results>/{scope}/status.tsv",
         reference="<results>/{scope}/reference.h5ad",
+        boundary=lambda wc: library_row(wc.library)["boundary_path"] or [],
     output:
         section="<results>/{scope}/sections/{library}/zones.h5ad",
         abundance="<results>/{scope}/sections/{library}/abundance.parquet",
@@ -54,12 +55,18 @@ rule map_section:
     params:
         code=script_digest("map_section.py"),
         patient=lambda wc: library_row(wc.library)["patient_id"],
+        library=lambda wc: {
+            key: library_row(wc.library)[key] for key in ("library_id", "modality", "pixel_um", "boundary_path")
+        },
         spatial={
             key: config["spatial"][key]
             for key in (
                 "n_genes_per_type",
                 "n_bootstrap",
+                "min_label_confidence",
                 "neighbours",
+                "neighbour_um",
+                "tile_um",
                 "min_component",
                 "margin_um",
                 "core_um",

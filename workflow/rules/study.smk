@@ -37,7 +37,10 @@ rule check_study:
         study=config["study"],
         trial=STUDY.trial,
         labels=config["labels"],
-        reading={name: config[name] for name in ("decimal", "roots", "not_personal")},
+        reading={
+            **{name: config[name] for name in ("decimal", "roots", "not_personal")},
+            "bin_um": config["spatial"]["bin_um"],
+        },
         primary=config["response"]["primary_label"],
         setup=STUDY.setup_findings,
     message:

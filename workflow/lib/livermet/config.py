@@ -15,6 +15,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from livermet.catalogue import LABELS
+from livermet.declared import parse
 from livermet.findings import Finding, allowed, closest
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -132,7 +133,10 @@ def validate_config(config: Mapping[str, Any]) -> list[Finding]:
         if not holds(*values):
             shown = ", ".join(_short(value) for value in values)
             findings.append(Finding("error", "config", None, ", ".join(keys), shown, message, remedy))
-    return findings + (_label_findings(config) if not any(key.startswith("labels") for key in broken) else [])
+    for section, check in (("labels", _label_findings), ("features", _feature_findings)):
+        if not any(key.startswith(section) for key in broken):
+            findings += check(config)
+    return findings
 
 
 def _smallest_p(n_permutations: int, alpha: float, planned_looks: int, confirmatory: Sequence[Any]) -> bool:
@@ -216,6 +220,17 @@ def _label_findings(config: Mapping[str, Any]) -> list[Finding]:
             (kind != "ordinal" and "levels" in label, f"levels do not go with {kind}", "remove them"),
         ]
         findings += [Finding("error", "config", None, f"labels.{name}", "", *p) for bad, *p in problems if bad]
+    return findings
+
+
+def _feature_findings(config: Mapping[str, Any]) -> list[Finding]:
+    findings = []
+    for name in config.get("features", {}).get("spatial", []):
+        try:
+            parse(name)
+        except ValueError as error:
+            remedy = "correct the name; config/config.yaml lists the kinds"
+            findings.append(Finding("error", "config", None, "features.spatial", name, str(error), remedy))
     return findings
 
 

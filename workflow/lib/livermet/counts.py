@@ -202,12 +202,16 @@ def _check_symbols(symbols: list[str], barcodes: np.ndarray, *, name: str) -> No
 
 
 def foreign_symbols(symbols: pd.Series) -> list[str]:
-    """A note if hardly any gene of the marker table is there: another species, or numbers in the place of symbols."""
+    """A note if hardly any gene of the marker table is there: another species, or numbers in the place of symbols.
+
+    A small panel can't hold many of them; there it counts which share of the panel's genes they are.
+    """
+    n_known = len(marker_genes())
     share = marker_share(symbols)
-    if share >= MIN_MARKER_SHARE:
+    if max(share, share * n_known / max(len(symbols), 1)) >= MIN_MARKER_SHARE:
         return []
     return [
-        f"only {round(share * len(marker_genes()))} of the {len(marker_genes())} genes of the marker table are there "
+        f"only {round(share * n_known)} of the {n_known} genes of the marker table are there "
         f"(first symbols: {', '.join(symbols[:3])}): human HGNC symbols are needed to name cells"
     ]
 

@@ -24,6 +24,10 @@ GENE_CV = 0.4
 FIT_ROUNDS = 3
 BOOTSTRAP_BLOCKS = 50
 SPOTS_AT_ONCE = 400
+# Groups of spots of similar composition that share their weights where there are very many spots, and spots that the
+# groups are found from.
+WEIGHT_GROUPS = 60
+GROUPED_SPOTS = 20_000
 INTERVAL = (2.5, 97.5)
 ABUNDANCE_COLUMNS = ("barcode", "cell_type", "abundance", "ci_low", "ci_high")
 
@@ -212,29 +216,70 @@ def _solve(gram: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([nnls(a, b)[0] for a, b in zip(factor, right, strict=True)])
 
 
-def _weights(counts: np.ndarray, weight: np.ndarray, profiles: np.ndarray) -> np.ndarray:
-    """Inverse variance of each count about its prediction: Poisson noise and the genes' residual variation."""
-    background = 0.02 * counts.mean(axis=0, keepdims=True) + 1e-3
-    mean = weight @ profiles + background
+def _weights(weight: np.ndarray, profiles: np.ndarray, *, level: np.ndarray) -> np.ndarray:
+    """Inverse variance of each count about its prediction: Poisson noise and the genes' residual variation.
+
+    level: mean count of each gene over the section.
+    """
+    mean = weight @ profiles + 0.02 * level + 1e-3
     return 1 / (mean + (GENE_CV * mean) ** 2)
 
 
-def _fit(counts: np.ndarray, profiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _common_weights(level: np.ndarray) -> np.ndarray:
+    """One inverse variance per gene for all spots of a section, by its mean count."""
+    return 1 / (level + 1e-3)
+
+
+def _fit(counts: np.ndarray, profiles: np.ndarray, *, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Non-negative regression of each spot on the profiles, its weights renewed from the fit.
 
     counts: spots x genes, profiles: types x genes; returns abundances (spots x types) and the cells of each spot as
     first fitted, which set the prior.
     """
     n_types = len(profiles)
-    precision = 1 / (counts.mean(axis=0) + 1e-3)
+    precision = _common_weights(level)
     weight = _solve(((profiles * precision) @ profiles.T)[None], (counts * precision) @ profiles.T)
     cells = weight.sum(axis=1)
     pairs = (profiles[:, None, :] * profiles[None, :, :]).reshape(n_types * n_types, -1).T
     for _ in range(FIT_ROUNDS):
-        precision = _weights(counts, weight, profiles)
+        precision = _weights(weight, profiles, level=level)
         gram = (precision @ pairs).reshape(-1, n_types, n_types)
         weight = _solve_with_prior(gram, (precision * counts) @ profiles.T, cells)
     return weight, cells
+
+
+def _group_weights(weight: np.ndarray, profiles: np.ndarray, *, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Groups of spots of similar composition, and the weights of the genes in each: group of each spot, groups x genes.
+
+    Spots that hold nothing yet go with the first group.
+    """
+    from sklearn.cluster import KMeans
+
+    composition = np.sqrt(np.nan_to_num(_fractions(weight)))
+    n_groups = min(WEIGHT_GROUPS, len(np.unique(composition, axis=0)))
+    drawn = np.linspace(0, len(composition) - 1, min(len(composition), GROUPED_SPOTS)).astype(int)
+    model = KMeans(n_groups, n_init=1, random_state=0).fit(composition[drawn])
+    group = model.predict(composition)
+    mean = np.stack([weight[group == j].mean(axis=0) for j in range(n_groups)])
+    return group, _weights(mean, profiles, level=level)
+
+
+def _fit_grouped(counts: sp.csr_matrix, profiles: np.ndarray, *, level: np.ndarray) -> tuple[np.ndarray, ...]:
+    """:func:`_fit` with weights common to spots of similar composition: few matrices to factorise, counts stay sparse.
+
+    Returns abundances, cells, and group and weights of the last round (:func:`_group_weights`).
+    """
+    precision = _common_weights(level)
+    weight = _solve(((profiles * precision) @ profiles.T)[None], np.asarray(counts @ (profiles * precision).T))
+    cells = weight.sum(axis=1)
+    for _ in range(FIT_ROUNDS):
+        group, precision = _group_weights(weight, profiles, level=level)
+        for j in np.unique(group):
+            members = np.flatnonzero(group == j)
+            weighted = profiles * precision[j]
+            target = np.asarray(counts[members] @ weighted.T)
+            weight[members] = _solve_with_prior((weighted @ profiles.T)[None], target, cells[members])
+    return weight, cells, group, precision
 
 
 def _solve_with_prior(gram: np.ndarray, target: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -248,7 +293,7 @@ def _solve_with_prior(gram: np.ndarray, target: np.ndarray, cells: np.ndarray) -
     solved = _solve(gram, target - (target.shape[1] / np.maximum(cells, 1e-9))[:, None])
     empty = (solved.sum(axis=1) == 0) & target.any(axis=1)
     if empty.any():
-        solved[empty] = _solve(gram[empty], target[empty])
+        solved[empty] = _solve(gram if len(gram) == 1 else gram[empty], target[empty])
     return solved
 
 
@@ -257,40 +302,79 @@ def _fractions(weight: np.ndarray) -> np.ndarray:
     return np.divide(weight, total, out=np.full_like(weight, np.nan), where=total > 0)
 
 
+@dataclass(frozen=True)
+class _Replicates:
+    """Genes resampled in random blocks: the normal equations of a replicate are then sums over blocks, computed once.
+
+    ``blocks``: gene positions; ``times``: replicates x blocks, how often a block is drawn.
+    """
+
+    blocks: list[np.ndarray]
+    times: np.ndarray
+
+
+def _replicates(n_genes: int, *, n_bootstrap: int, seed: int) -> _Replicates:
+    rng = np.random.default_rng(seed)
+    n_blocks = min(BOOTSTRAP_BLOCKS, n_genes)
+    blocks = np.array_split(rng.permutation(n_genes), n_blocks)
+    times = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_bootstrap).astype(np.float64)
+    return _Replicates(blocks, times)
+
+
 def _bootstrap(
     counts: np.ndarray,
     profiles: np.ndarray,
     weight: np.ndarray,
     cells: np.ndarray,
     *,
-    n_bootstrap: int,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of each fraction over resampled genes.
-
-    Genes are resampled in random blocks: the normal equations of a replicate are then sums over blocks, computed once.
-    """
-    n_spots, n_genes = counts.shape
+    level: np.ndarray,
+    replicates: _Replicates,
+) -> np.ndarray:
+    """Interval of each fraction over resampled genes: 2 x spots x types."""
     n_types = len(profiles)
-    n_blocks = min(BOOTSTRAP_BLOCKS, n_genes)
-    blocks = np.array_split(rng.permutation(n_genes), n_blocks)
-    times = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_bootstrap).astype(np.float64)
     upper = np.triu_indices(n_types)
-    low, high = np.empty((2, n_spots, n_types))
-    for first in range(0, n_spots, SPOTS_AT_ONCE):
-        spots = slice(first, first + SPOTS_AT_ONCE)
-        precision = _weights(counts[spots], weight[spots], profiles)
-        gram = np.stack([precision[:, b] @ (profiles[upper[0]][:, b] * profiles[upper[1]][:, b]).T for b in blocks])
-        target = np.stack([(precision[:, b] * counts[spots][:, b]) @ profiles[:, b].T for b in blocks])
-        draws = np.empty((n_bootstrap, gram.shape[1], n_types))
-        for i, replicate in enumerate(times):
-            half = np.tensordot(replicate, gram, axes=1)
-            full = np.empty((len(half), n_types, n_types))
-            full[:, upper[0], upper[1]] = half
-            full[:, upper[1], upper[0]] = half
-            draws[i] = _fractions(_solve_with_prior(full, np.tensordot(replicate, target, axes=1), cells[spots]))
-        low[spots], high[spots] = np.percentile(draws, INTERVAL, axis=0)
-    return low, high
+    precision = _weights(weight, profiles, level=level)
+    blocks = replicates.blocks
+    gram = np.stack([precision[:, b] @ (profiles[upper[0]][:, b] * profiles[upper[1]][:, b]).T for b in blocks])
+    target = np.stack([(precision[:, b] * counts[:, b]) @ profiles[:, b].T for b in blocks])
+    draws = np.empty((len(replicates.times), gram.shape[1], n_types))
+    for i, times in enumerate(replicates.times):
+        half = np.tensordot(times, gram, axes=1)
+        full = np.empty((len(half), n_types, n_types))
+        full[:, upper[0], upper[1]] = half
+        full[:, upper[1], upper[0]] = half
+        draws[i] = _fractions(_solve_with_prior(full, np.tensordot(times, target, axes=1), cells))
+    return np.percentile(draws, INTERVAL, axis=0)
+
+
+def _bootstrap_grouped(
+    counts: sp.csr_matrix,
+    profiles: np.ndarray,
+    cells: np.ndarray,
+    group: np.ndarray,
+    precision: np.ndarray,
+    *,
+    replicates: _Replicates,
+) -> np.ndarray:
+    """:func:`_bootstrap` with weights common to spots of similar composition."""
+    low, high = np.empty((2, counts.shape[0], len(profiles)))
+    for j in np.unique(group):
+        weighted = profiles * precision[j]
+        gram = np.stack([weighted[:, b] @ profiles[:, b].T for b in replicates.blocks])
+        members = np.flatnonzero(group == j)
+        for spots in np.array_split(members, 1 + len(members) // SPOTS_AT_ONCE):
+            by_gene = counts[spots].tocsc()
+            target = np.stack([np.asarray(by_gene[:, b] @ weighted[:, b].T) for b in replicates.blocks])
+            draws = [
+                _fractions(
+                    _solve_with_prior(
+                        np.tensordot(times, gram, axes=1)[None], np.tensordot(times, target, axes=1), cells[spots]
+                    )
+                )
+                for times in replicates.times
+            ]
+            low[spots], high[spots] = np.percentile(draws, INTERVAL, axis=0)
+    return np.stack([low, high])
 
 
 def abundances(
@@ -302,6 +386,7 @@ def abundances(
     n_genes_per_type: int,
     n_bootstrap: int,
     seed: int,
+    common_weights: bool = False,
 ) -> Abundances:
     """Fraction of each cell type among the cells of each spot.
 
@@ -329,6 +414,9 @@ def abundances(
         annotation. 0: no intervals (NaN).
     seed
         Seed of the replicates.
+    common_weights
+        Spots of similar composition share their weights: for the hundred thousands of bins of Visium HD, at a small
+        part of the cost.
     """
     gene_index = pd.Index(genes)
     n_spots = counts.shape[0]
@@ -357,13 +445,24 @@ def abundances(
             "detected genes with the single-cell reference. Check that both name genes by the same symbols."
         )
     columns = columns[detected][chosen]
-    dense = sp.csc_matrix(counts)[:, columns].toarray().astype(np.float64)
+    chosen_counts = sp.csr_matrix(sp.csc_matrix(counts)[:, columns], dtype=np.float64)
     matrix = np.asarray(profiles.X, dtype=np.float64)[:, chosen]
-    weight, cells = _fit(dense, matrix)
-    fractions = _fractions(weight)
-    low, high = np.full((2, *fractions.shape), np.nan)
-    if n_bootstrap:
-        low, high = _bootstrap(dense, matrix, weight, cells, n_bootstrap=n_bootstrap, rng=np.random.default_rng(seed))
+    level = np.asarray(chosen_counts.mean(axis=0)).ravel()
+    replicates = _replicates(len(chosen), n_bootstrap=n_bootstrap, seed=seed)
+    fractions, low, high = np.full((3, n_spots, len(matrix)), np.nan)
+    if common_weights:
+        weight, cells, group, precision = _fit_grouped(chosen_counts, matrix, level=level)
+        fractions = _fractions(weight)
+        if n_bootstrap:
+            low, high = _bootstrap_grouped(chosen_counts, matrix, cells, group, precision, replicates=replicates)
+    else:
+        for first in range(0, n_spots, SPOTS_AT_ONCE):
+            spots = slice(first, first + SPOTS_AT_ONCE)
+            part = chosen_counts[spots].toarray()
+            weight, cells = _fit(part, matrix, level=level)
+            fractions[spots] = _fractions(weight)
+            if n_bootstrap:
+                low[spots], high[spots] = _bootstrap(part, matrix, weight, cells, level=level, replicates=replicates)
     logger.info("abundances: %d spots, %d types, %d genes", n_spots, len(matrix), len(chosen))
     return Abundances(
         types=tuple(profiles.obs_names),

@@ -158,7 +158,7 @@ def niche_features(spots: pd.DataFrame) -> Tables:
     return _fractions(_count(spots, keys.NICHE), family="niche", source="niche_labels.parquet")
 
 
-def zone_features(spots: pd.DataFrame, *, min_spots: int) -> Tables:
+def zone_features(spots: pd.DataFrame, *, min_spots: int, min_cells: int) -> Tables:
     """Log2 ratio of each type's mean abundance in the margin to that in the core of the tumour.
 
     Abundances are summed over the patient's sections that have enough spots in both zones, and half a spot, spread
@@ -169,8 +169,8 @@ def zone_features(spots: pd.DataFrame, *, min_spots: int) -> Tables:
     spots
         One row per spot: library_id, patient, timepoint, tissue, modality, zone, and one column of abundance fractions
         per type.
-    min_spots
-        A section with fewer spots in margin or core is left out.
+    min_spots, min_cells
+        A section with fewer spots or bins, or fewer cells, in margin or core is left out.
     """
     family = "zone"
     types = [name for name in spots.columns if name not in (keys.LIBRARY, keys.ZONE, *STRATUM)]
@@ -179,9 +179,11 @@ def zone_features(spots: pd.DataFrame, *, min_spots: int) -> Tables:
     for stratum, group in spots.groupby(STRATUM, sort=True):
         sizes = pd.crosstab(group[keys.LIBRARY], group[keys.ZONE])
         sizes = sizes.reindex(columns=["margin", "core"], fill_value=0)
-        usable = sizes.index[(sizes >= min_spots).all(axis=1)]
+        resolved = stratum[STRATUM.index(keys.MODALITY)] in keys.RESOLVED_MODALITIES
+        least, unit = (min_cells, "cells") if resolved else (min_spots, "spots")
+        usable = sizes.index[(sizes >= least).all(axis=1)]
         left_out += [
-            _left_out(stratum, family, f"section {library}: fewer than {min_spots} spots in margin or core")
+            _left_out(stratum, family, f"section {library}: fewer than {least} {unit} in margin or core")
             for library in sizes.index.difference(usable)
         ]
         if usable.empty:

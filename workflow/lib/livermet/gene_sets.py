@@ -16,7 +16,9 @@ KINDS = ("pathway", "tf")
 SYMBOL = re.compile(r"[A-Za-z0-9.@/_-]+")
 
 
-def read_gene_sets(path: str | Path = "") -> list[dict[str, str | float]]:
+def read_gene_sets(
+    path: str | Path = "", *, resource: str = "gene_sets.tsv", option: str = "differential.gene_sets"
+) -> list[dict[str, str | float]]:
     """Genes of each set with their sign, from the project's table or a user's own.
 
     Parameters
@@ -24,6 +26,10 @@ def read_gene_sets(path: str | Path = "") -> list[dict[str, str | float]]:
     path
         A TSV with the columns set, source_kind ("pathway" or "tf"), gene (HGNC symbol) and weight (positive where the
         gene rises with the activity, negative where it falls), and, where wished, reference; empty for the project's.
+    resource
+        The project's own table that is read where the path is empty.
+    option
+        The key of the config that names the user's file, for messages.
 
     Returns
     -------
@@ -35,11 +41,9 @@ def read_gene_sets(path: str | Path = "") -> list[dict[str, str | float]]:
         When the file or a column is missing, a value is not of its kind, a gene stands twice in a set, or a set has two
         kinds.
     """
-    source = Path(path) if path else files("livermet") / "resources" / "gene_sets.tsv"
+    source = Path(path) if path else files("livermet") / "resources" / resource
     if not source.is_file():
-        raise ValueError(
-            f"{path}: no such file; correct differential.gene_sets, or leave it empty for the project's sets"
-        )
+        raise ValueError(f"{path}: no such file; correct {option}, or leave it empty for the project's sets")
     with source.open(encoding="utf-8-sig", newline="") as stream:
         table = csv.DictReader(stream, delimiter="\t")
         missing = [name for name in REQUIRED if name not in (table.fieldnames or ())]
@@ -60,7 +64,7 @@ def read_gene_sets(path: str | Path = "") -> list[dict[str, str | float]]:
             raise ValueError(f"{path}, row {number}: the set {member[0]} is both pathway and tf; give it one kind")
         seen.add(member)
     if not rows:
-        raise ValueError(f"{path}: no rows; expected at least one gene, or leave differential.gene_sets empty")
+        raise ValueError(f"{path}: no rows; expected at least one gene, or leave {option} empty")
     return rows
 
 
@@ -82,8 +86,8 @@ def _checked(row: dict[str, str | None], where: str) -> dict[str, str | float]:
     return {**values, "weight": weight}
 
 
-def checked_path(path: str) -> list[str]:
+def checked_path(path: str, *, option: str = "differential.gene_sets") -> list[str]:
     """The user's file as input of a rule, none where none is named; a faulty one is an error before any job."""
     if path:
-        read_gene_sets(path)
+        read_gene_sets(path, option=option)
     return [path] if path else []

@@ -23,10 +23,12 @@ from livermet.calling import call_cells
 from livermet.counts import foreign_symbols, holds_all_droplets
 from livermet.files import replacing
 from livermet.guarded import ReaderCrashed, run_guarded
+from livermet.imaging import read_cosmx, read_merscope, read_xenium
 from livermet.privacy import h5ad_problems
 from livermet.rawh5 import damage_named
 from livermet.readers import read_10x, read_h5ad, read_visium
-from livermet.sources import Source, find_raw, find_source, library_sources
+from livermet.sources import Source, find_raw, library_sources
+from livermet.visium_hd import BIN_UM, check_bins, read_visium_hd
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,17 @@ FIRST_VALUES = 250_000
 SECONDS, SECONDS_PER_MB = 120, 2.0
 CHECK_SECONDS = 60
 
+# What one observation of a section is, by its modality.
+RESOLUTIONS = {"visium": "spot", "visium_hd": "bin", "xenium": "cell", "cosmx": "cell", "merscope": "cell"}
+
+_SECTION_READERS = {
+    "visium": read_visium,
+    "visium_hd": read_visium_hd,
+    "xenium": read_xenium,
+    "cosmx": read_cosmx,
+    "merscope": read_merscope,
+}
+
 
 def read_library(row: Mapping[str, Any], *, ingest_config: Mapping[str, Any], simulated: bool = False) -> AnnData:
     """Read one library as ``counts.h5ad`` holds it.
@@ -44,7 +57,8 @@ def read_library(row: Mapping[str, Any], *, ingest_config: Mapping[str, Any], si
     Parameters
     ----------
     row
-        The library in the study tables: library_id, sample_id, patient_id, modality, path, raw_path, pixel_um.
+        The library in the study tables: library_id, sample_id, patient_id, modality, path, raw_path, pixel_um; of
+        Visium HD also bin_um, the bins that are taken.
     ingest_config
         Needs ``empty_max_counts``: droplets with at most so many counts are empty (used where droplets are given); and
         to call cells ``calling_fdr``, ``calling_min_counts`` and ``seed``.
@@ -144,17 +158,21 @@ def read_first(row: Mapping[str, Any], column: str) -> None:
     if column == "raw_path":
         read_10x(find_raw(row["raw_path"]).matrix, first=FIRST_VALUES)
     else:
-        _read_counts(find_source(row["path"], modality=row["modality"]), row, first=FIRST_VALUES)
+        _read_counts(library_sources({**row, "raw_path": ""})[0], row, first=FIRST_VALUES)
 
 
 def _read_counts(source: Source, row: Mapping[str, Any], *, first: int | None = None) -> AnnData:
     """Counts of a library, whatever its format; ``uns["droplets"]`` tells whether they are those of all droplets."""
     spatial = row["modality"] in keys.SPATIAL_MODALITIES
-    if source.kind == "visium":
-        adata = read_visium(source, pixel_um=_optional(row["pixel_um"]), first=first)
+    if source.kind in _SECTION_READERS:
+        adata = _SECTION_READERS[source.kind](source, pixel_um=_optional(row["pixel_um"]), first=first)
     elif source.kind == "h5ad":
         _refuse_personal(source.matrix)
         adata = read_h5ad(source.matrix, spatial=spatial, pixel_um=_optional(row["pixel_um"]), first=first)
+        if row["modality"] == "visium_hd":
+            adata.uns[BIN_UM] = float(row["bin_um"])
+            if first is None:
+                check_bins(adata.obsm[keys.SPATIAL], bin_um=float(row["bin_um"]), name=str(source.matrix))
     else:
         adata = read_10x(source.matrix, first=first)
     if 0 in adata.shape:
@@ -237,6 +255,12 @@ def _identify(adata: AnnData, row: Mapping[str, Any]) -> None:
         categories = [row[name]] if adata.n_obs else []
         adata.obs.insert(position, name, pd.Categorical.from_codes(codes, categories=categories))
     adata.uns[keys.META] = {"library_id": library, "modality": row["modality"], "reason": ""}
+    if row["modality"] in keys.SPATIAL_MODALITIES:
+        adata.uns[keys.META][keys.RESOLUTION] = RESOLUTIONS[row["modality"]]
+    if row["modality"] == "visium_hd":
+        adata.uns[keys.META][BIN_UM] = adata.uns.pop(BIN_UM, float(row["bin_um"]))
+    if keys.UM_PER_PIXEL in adata.uns:
+        adata.uns[keys.META][keys.UM_PER_PIXEL] = adata.uns.pop(keys.UM_PER_PIXEL)
     if "spatial" in adata.uns:  # scanpy's plots look the image up by the library
         adata.uns["spatial"] = {library: adata.uns["spatial"]}
 

@@ -17,6 +17,7 @@ from anndata import AnnData
 from scipy import sparse, stats
 
 from livermet import keys
+from livermet.neighbourhood import of_one_resolution
 
 logger = logging.getLogger(__name__)
 
@@ -228,9 +229,10 @@ def score_interactions(
 def spatial_support(neighbourhood: pd.DataFrame, *, min_patients: int, alpha: float) -> pd.DataFrame:
     """Which pairs of cell types lie together in tissue, over patients.
 
-    One-sided t test over patients of their z (sections of a patient at one timepoint are averaged first): types that
-    clump by themselves reach a large z in single sections without standing together, so only what patients agree on
-    counts. Sections without a border are left out, since their null is the weaker one, and so is a type with itself.
+    One-sided t test over patients of their z (sections of a patient at one timepoint are averaged first, those of the
+    resolution that most patients have: z of spots and z of single cells are not one measure): types that clump by
+    themselves reach a large z in single sections without standing together, so only what patients agree on counts.
+    Sections without a border are left out, since their null is the weaker one, and so is a type with itself.
 
     Returns
     -------
@@ -243,6 +245,7 @@ def spatial_support(neighbourhood: pd.DataFrame, *, min_patients: int, alpha: fl
     ].dropna(subset="z")
     if table.empty:
         return pd.DataFrame(columns=columns)
+    table = of_one_resolution(table)
     ordered = np.sort(table[["type_a", "type_b"]].to_numpy(dtype=str), axis=1)
     table = table.assign(type_a=ordered[:, 0], type_b=ordered[:, 1])
     by_patient = table.groupby([*place, keys.PATIENT])["z"].mean()

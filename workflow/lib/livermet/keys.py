@@ -58,6 +58,10 @@ ABUNDANCE = "abundance"
 ABUNDANCE_TYPES = "abundance_types"
 SPATIAL_GRAPH = "spatial_connectivities"
 META = "livermet"
+POLYGONS = "polygons"
+# uns["livermet"]: what one observation of a section is: "spot" (several cells), "bin" (square, Visium HD) or "cell"
+RESOLUTION = "resolution"
+UM_PER_PIXEL = "um_per_pixel"
 
 # values
 UNKNOWN = "unknown"
@@ -68,4 +72,5 @@ HEPATOCYTE = "hepatocyte"
 MALIGNANT_CALLS = ("malignant", "normal", "ambiguous", "not_tested")
 ZONES = ("core", "inner_rim", "margin", "peritumoral", "distant", "none")
 CELL_MODALITIES = ("scrna", "snrna")
-SPATIAL_MODALITIES = ("visium", "visium_hd", "xenium", "cosmx", "merscope")
+RESOLVED_MODALITIES = ("xenium", "cosmx", "merscope")  # single cells are told apart
+SPATIAL_MODALITIES = ("visium", "visium_hd", *RESOLVED_MODALITIES)

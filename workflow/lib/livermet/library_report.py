@@ -14,6 +14,7 @@ import pandas as pd
 from livermet.captions import caption_params, render_caption
 from livermet.keys import CELL_MODALITIES
 from livermet.pages import Embedded, embed, is_finite, significant, template
+from livermet.section_report import unit_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +48,13 @@ class LibraryInputs:
     captions, params
         Caption sources by the same names, and the sections of the config that they use.
     types
-        Name and number (cells) or mean fraction (sections) of each cell type found.
+        Name and number (cells) or summed fraction (sections) of each cell type found.
     order
         Ids of the scope's libraries in the order of the pages.
     warnings
         What the findings of the scope say of the library, beside an exclusion.
+    section
+        Of a section: terms and what is known (:func:`livermet.section_report.section_facts`).
     """
 
     scope: str
@@ -65,6 +68,7 @@ class LibraryInputs:
     types: Mapping[str, float]
     order: Sequence[str]
     warnings: Sequence[str] = ()
+    section: Sequence[tuple[str, str]] = ()
 
 
 def count_types(cell_types: Iterable[str]) -> dict[str, float]:
@@ -72,9 +76,9 @@ def count_types(cell_types: Iterable[str]) -> dict[str, float]:
     return dict(Counter(cell_types))
 
 
-def mean_abundances(abundance: pd.DataFrame) -> dict[str, float]:
-    """Mean abundance of each type over the spots of a section, from the long table of abundances."""
-    return abundance.groupby("cell_type", observed=True, sort=True)["abundance"].mean().to_dict()
+def total_abundances(abundance: pd.DataFrame) -> dict[str, float]:
+    """Abundance of each type over a section, from the long table of abundances."""
+    return abundance.groupby("cell_type", observed=True, sort=True)["abundance"].sum().to_dict()
 
 
 def library_page(inputs: LibraryInputs) -> str:
@@ -86,6 +90,7 @@ def library_page(inputs: LibraryInputs) -> str:
     removed = [(reason, int(n)) for reason, n in status["removed"].items() if n]
     contents = [
         ("alerts", "Alerts"),
+        *([("section", "Where")] if inputs.section else []),
         ("metrics", "Key metrics"),
         ("removed", "What was removed"),
         ("figures", "Figures"),
@@ -100,7 +105,9 @@ def library_page(inputs: LibraryInputs) -> str:
         library=library,
         row=inputs.row,
         status=status,
-        unit="cells" if status["modality"] in CELL_MODALITIES else "spots",
+        unit=unit_of(status["modality"]),
+        counted=status["modality"] in CELL_MODALITIES,
+        section=inputs.section,
         notes=status["notes"],
         alerts=library_alerts(status, inputs.siblings, warnings=inputs.warnings),
         metrics=_metrics(status, inputs.siblings),
@@ -130,7 +137,7 @@ def library_alerts(
     absolute deviations beyond the median of the scope's passed libraries of the same modality, on its worrying side;
     fewer than five such libraries are no yardstick.
     """
-    unit = "cells" if status["modality"] in CELL_MODALITIES else "spots"
+    unit = unit_of(status["modality"])
     n_in, n_out = int(status["n_in"]), int(status["n_out"])
     alerts = []
     if status["status"] != "ok":
@@ -154,7 +161,7 @@ def library_alerts(
             if spread > 0 and distance > 3 * spread:
                 beside = f"the median of {len(others)} libraries is {_written(middle, form)}"
                 alerts.append(("warn", f"{title}: {_written(value, form)}; {beside}."))
-        if unit == "cells" and status["metrics"].get("ambient_source", "none") == "none":
+        if status["modality"] in CELL_MODALITIES and status["metrics"].get("ambient_source", "none") == "none":
             alerts.append(
                 ("warn", "No ambient profile could be estimated: a little of an abundant gene may be ambient RNA.")
             )

@@ -1,4 +1,8 @@
-"""Which cell types stand beside which, beyond what the distance to the tumour border explains."""
+"""Which cell types stand beside which, beyond what the distance to the tumour border explains.
+
+The graph is squidpy's (``zones.spatial_graph``); its permutations (``sq.gr.nhood_enrichment``) exchange labels over the
+whole section and can't be held within strata, and its z depends on the number of jobs, so the null is our own.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,15 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from livermet import keys
+from livermet.graph import pitch
 from livermet.section import Section
 
 logger = logging.getLogger(__name__)
 
 NEIGHBOURHOOD_COLUMNS = (
     "library_id", "patient_id", "timepoint", "tissue", "type_a", "type_b",
-    "observed", "null_mean", "null_sd", "z", "n_spots", "null",
+    "observed", "null_mean", "null_sd", "z", "n_spots", "null", "resolution",
 )  # fmt: skip
 BY_DISTANCE = "distance_bins"
 BY_SIDE = "sides"
@@ -43,7 +49,12 @@ def strata(distance: np.ndarray, tumour: np.ndarray, *, bin_um: float) -> tuple[
 
 
 def detrend(
-    abundance: np.ndarray, coordinates: np.ndarray, distance: np.ndarray, tumour: np.ndarray, *, bin_um: float
+    abundance: np.ndarray,
+    coordinates: np.ndarray,
+    distance: np.ndarray,
+    tumour: np.ndarray,
+    *,
+    bin_um: float,
 ) -> np.ndarray:
     """Abundances less what a smooth trend explains, on either side of the border.
 
@@ -107,8 +118,9 @@ def enrichment(
 
     Hypothesis: given the group (distance to the border) and the trend already taken out, the composition of a spot
     tells nothing of that of its neighbours. Whole spots are exchanged, so what types share within a spot stays.
-    Assumes spots of a group are exchangeable; z describes one section: spots are not replicates, hence no p. Not for
-    single-cell platforms, where cells have one label.
+    Assumes spots of a group are exchangeable; z describes one section: spots are not replicates, hence no p. On
+    single-cell platforms the columns are 0/1 by label, and the statistic is the join count of two labels over
+    neighbouring cells, standardised.
 
     Returns
     -------
@@ -137,13 +149,15 @@ def neighbourhood_table(
     n_permutations: int,
     min_spots: int,
     seed: int,
+    min_cells: int = 1,
+    resolution: str = "spot",
 ) -> pd.DataFrame:
-    """Neighbourhood enrichment of all type pairs in one section.
+    """Neighbourhood enrichment of all type pairs in one section, whatever the order of its spots.
 
     Parameters
     ----------
     abundance
-        Spots x types; spots without abundances take no part.
+        Spots x types; spots without abundances take no part. For single cells the labels as 0 and 1.
     graph
         Neighbours, symmetric 0/1.
     coordinates, distance
@@ -153,56 +167,100 @@ def neighbourhood_table(
     section
         library_id, patient_id, timepoint, tissue.
     bin_um
-        Width of a distance bin; one row of spots on Visium.
+        Width of a distance bin; where spots are further apart than this, one row of spots.
     min_spots
         Sections with fewer usable spots get rows without statistics, ``null`` = "too_few_spots".
+    min_cells
+        Types that less than this number of spots hold have no statistics.
+    resolution
+        What a spot is: "spot", "bin" or "cell".
 
     Returns
     -------
     One row per unordered pair, types as in ``abundance``; z is positive where the two are neighbours more than
     expected. ``null`` says within what was permuted: "distance_bins", or "sides" in a section without border.
     """
-    known = ~abundance.isna().any(axis=1).to_numpy()
+    order = np.lexsort(coordinates.T)
+    order = order[~abundance.isna().any(axis=1).to_numpy()[order]]
     types = abundance.columns.to_numpy()
     first, second = np.triu_indices(len(types))
-    table = pd.DataFrame({"type_a": types[first], "type_b": types[second]}).assign(**section, n_spots=int(known.sum()))
-    inner = sp.csr_matrix(graph)[known][:, known]
-    if known.sum() < min_spots or inner.nnz == 0:
+    table = pd.DataFrame({"type_a": types[first], "type_b": types[second]})
+    table = table.assign(**section, n_spots=len(order), resolution=resolution)
+    inner = sp.csr_matrix(graph)[order][:, order]
+    if len(order) < min_spots or inner.nnz == 0:
         statistics = dict.fromkeys(["observed", "null_mean", "null_sd", "z"], np.nan)
         table = table.assign(**statistics, null=TOO_FEW)
-        logger.info("%s: %d spots, %d needed: no statistics", section["library_id"], known.sum(), min_spots)
+        logger.info("%s: %d spots, %d needed: no statistics", section["library_id"], len(order), min_spots)
         return table[list(NEIGHBOURHOOD_COLUMNS)]
-    groups, kind = strata(distance[known], tumour[known], bin_um=bin_um)
-    values = detrend(
-        abundance.to_numpy(dtype=np.float64)[known], coordinates[known], distance[known], tumour[known], bin_um=bin_um
-    )
-    observed, mean, sd = enrichment(values, inner, groups, n_permutations=n_permutations, seed=seed)
+    values = abundance.to_numpy(dtype=np.float64)[order]
+    coordinates, distance, tumour = coordinates[order], distance[order], tumour[order]
+    bin_um = max(bin_um, pitch(coordinates))
+    groups, kind = strata(distance, tumour, bin_um=bin_um)
+    rare = (values > 0).sum(axis=0) < min_cells
+    residual = detrend(values, coordinates, distance, tumour, bin_um=bin_um)
+    residual[:, rare | (np.ptp(values, axis=0) == 0)] = 0
+    observed, mean, sd = enrichment(residual, inner, groups, n_permutations=n_permutations, seed=seed)
     z = np.divide(observed - mean, sd, out=np.full_like(sd, np.nan), where=sd > 0)
     columns = {"observed": observed, "null_mean": mean, "null_sd": sd, "z": z}
     table = table.assign(**{name: matrix[first, second] for name, matrix in columns.items()}, null=kind)
     return table[list(NEIGHBOURHOOD_COLUMNS)]
 
 
+def sides(section: Section) -> np.ndarray:
+    """True where a spot lies on the tumour's side: by the signed distance, by the mask where that is not known."""
+    return np.where(np.isnan(section.distance), section.tumour, section.distance < 0)
+
+
+def labels_as_abundance(section: Section) -> pd.DataFrame:
+    """Labels of the cells of a section as 0 and 1 per type; cells without a type are NaN throughout."""
+    labels = pd.Series(section.cell_type)
+    types = sorted(set(labels) - {keys.UNKNOWN})
+    code = pd.Categorical(labels, categories=types).codes
+    table = np.zeros((len(labels), len(types)))
+    table[np.flatnonzero(code >= 0), code[code >= 0]] = 1
+    table[code < 0] = np.nan
+    return pd.DataFrame(table, columns=types)
+
+
 def scope_neighbourhood(
-    sections: Sequence[Section], *, bin_um: float, n_permutations: int, min_spots: int, seed: int
+    sections: Sequence[Section],
+    *,
+    bin_um: float,
+    n_permutations: int,
+    min_spots: int,
+    seed: int,
+    min_cells: int = 20,
 ) -> pd.DataFrame:
-    """:func:`neighbourhood_table` of each section, one below the other; with its columns also where there is none."""
-    tables = [
-        neighbourhood_table(
-            section.abundance,
-            section.graph,
-            section.coordinates,
-            section.distance,
-            np.where(np.isnan(section.distance), section.tumour, section.distance < 0),
-            section={name: getattr(section, name) for name in NEIGHBOURHOOD_COLUMNS[:4]},
-            bin_um=bin_um,
-            n_permutations=n_permutations,
-            min_spots=min_spots,
-            seed=seed,
+    """:func:`neighbourhood_table` of each section, one below the other; with its columns also where there is none.
+
+    Sections that resolve single cells go by their labels, for types with ``min_cells`` cells; others by abundances.
+    """
+    tables = []
+    for section in sections:
+        single = section.cell_type is not None
+        tables.append(
+            neighbourhood_table(
+                labels_as_abundance(section) if single else section.abundance,
+                section.graph,
+                section.coordinates,
+                section.distance,
+                sides(section),
+                section={name: getattr(section, name) for name in NEIGHBOURHOOD_COLUMNS[:4]},
+                bin_um=bin_um,
+                n_permutations=n_permutations,
+                min_spots=min_spots,
+                min_cells=min_cells if single else 1,
+                resolution=section.resolution,
+                seed=seed,
+            )
         )
-        for section in sections
-    ]
     tables = [table for table in tables if len(table)]
     if not tables:
         return pd.DataFrame(columns=list(NEIGHBOURHOOD_COLUMNS))
     return pd.concat(tables, ignore_index=True)
+
+
+def of_one_resolution(neighbourhood: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the resolution that most patients have: z of spots, bins and cells are not one measure."""
+    patients = neighbourhood.groupby("resolution", sort=True)["patient_id"].nunique()
+    return neighbourhood[neighbourhood["resolution"] == patients.idxmax()] if len(patients) else neighbourhood

@@ -23,6 +23,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from livermet import keys
 from livermet.ambient import contamination
+from livermet.cell_polygons import keep_cells
 from livermet.identity import library_evidence
 from livermet.markers import load_markers
 from livermet.status import DOUBLET, EXCLUDED, HIGH_MITO, LOW_COUNTS, LOW_GENES, OUTLIER_COUNTS, REASONS
@@ -54,6 +55,10 @@ DOUBLET_SETS = 5
 CELLS_PER_KIND, MAX_KINDS = 25, 15
 # Made doublets that are scored as if they were cells, to learn how many of them the threshold finds.
 TRIAL_DOUBLETS = 1000
+
+
+# Key of the counts that each spot, bin or segmented cell needs.
+MIN_COUNTS = {"spot": "min_counts_spot", "bin": "min_counts_bin", "cell": "min_counts_segmented"}
 
 
 def is_mitochondrial(counts: AnnData) -> np.ndarray:
@@ -517,10 +522,11 @@ def ambient_profile(counts: AnnData, *, min_counts: int = 1000) -> tuple[np.ndar
 def qc_library(
     adata: AnnData, *, config: Mapping[str, Any], row: Mapping[str, Any], seed: int
 ) -> tuple[AnnData, pd.DataFrame, dict[str, Any]]:
-    """Keep the whole single cells (or the spots) of one library.
+    """Keep the whole single cells (or the spots, bins or segmented cells of a section) of one library.
 
-    Sections are only relieved of spots with too few counts: a spot holds several cells, so neither doublets nor
-    mitochondria by cell type mean anything there.
+    Sections are only relieved of what has too few counts: a spot holds several cells, a bin a part of one, and panels
+    have hardly any mitochondrial gene, so neither doublets nor mitochondria by cell type mean anything there. Cells of
+    unusual area stay: segmentation errs on both sides, and tumour cells are large.
 
     Parameters
     ----------
@@ -541,26 +547,26 @@ def qc_library(
     """
     meta = adata.uns[keys.META]
     spatial = row["modality"] in keys.SPATIAL_MODALITIES
+    unit = str(meta.get(keys.RESOLUTION, "spot")) if spatial else "cell"
     table = cell_metrics(adata)
     if spatial:
         table = table.assign(**{keys.DOUBLET_SCORE: np.nan, "coarse_group": ""})
-        few = table[keys.TOTAL_COUNTS] < config["min_counts_spot"]
+        few = table[keys.TOTAL_COUNTS] < config[MIN_COUNTS[unit]]
         table["reason"] = np.where(few, LOW_COUNTS, "")
         measured = {}
     else:
         table, measured = _qc_cells(adata, table, config=config, row=row, seed=seed)
     kept = (table["reason"] == "").to_numpy()
-    smallest = config["min_spots" if spatial else "min_cells"]
+    smallest = config["min_spots" if unit == "spot" else "min_cells"]
     reason = str(meta["reason"])
     if not reason and kept.sum() < smallest:
-        unit = "spots" if spatial else "cells"
-        reason = f"{int(kept.sum())} of {len(table)} {unit} passed quality control; at least {smallest} are needed"
+        reason = f"{int(kept.sum())} of {len(table)} {unit}s passed quality control; at least {smallest} are needed"
     if reason:
         # A library is kept or left as a whole: what passed leaves with it, under a reason of its own.
         table.loc[kept, "reason"] = EXCLUDED
         kept[:] = False
     fractions, source = (np.full(adata.n_vars, np.nan), "none") if spatial else ambient_profile(adata)
-    cells = adata[kept].copy()
+    cells = keep_cells(adata, kept)
     for name in (keys.TOTAL_COUNTS, keys.N_GENES, keys.PCT_MITO, keys.DOUBLET_SCORE):
         cells.obs[name] = table[name].to_numpy()[kept]
     cells.var[keys.AMBIENT] = fractions

@@ -16,7 +16,7 @@ import io
 import itertools
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -59,7 +59,7 @@ from livermet.sources import (
     refuse_web_page,
 )
 from livermet.symbols import are_ensembl
-from livermet.visium import IN_TISSUE, micrometres_per_pixel, read_positions, tissue_image
+from livermet.visium import IN_TISSUE, SPOT_DIAMETER_UM, micrometres_per_pixel, read_positions, tissue_image
 
 _MTX_HEADER = rb"%%matrixmarket +matrix +coordinate +(integer|real) +general"
 
@@ -80,12 +80,13 @@ def read_10x_h5(path: str | Path, *, first: int | None = None) -> AnnData:
     """Read the gene expression counts of a 10x h5 file.
 
     Files of Cell Ranger 3 and later, of its relatives that leave out ``genome`` or ``library_ids`` (CellBender, R), and
-    of Cell Ranger 2 (one group per genome) are read.
+    of Cell Ranger 2 (one group per genome) are read. Counts of single probes (``raw_probe_bc_matrix.h5``) are added up
+    by gene over the probes that Space Ranger itself counts (``filtered_probes``).
 
     Parameters
     ----------
     path
-        A ``*_feature_bc_matrix.h5`` or ``*_gene_bc_matrices_h5.h5`` file.
+        A ``*_feature_bc_matrix.h5``, ``*_gene_bc_matrices_h5.h5`` or ``raw_probe_bc_matrix.h5`` file.
     first
         Read only the first barcodes, with about so many values.
 
@@ -102,6 +103,7 @@ def read_10x_h5(path: str | Path, *, first: int | None = None) -> AnnData:
     with opened(path) as file:
         group, legacy = _h5_matrix_group(file, path)
         features = _h5_features_v2(group, path) if legacy else _h5_features(group, path)
+        probes = None if legacy else _h5_probes(group, path)
         barcodes = dataset(group, "barcodes")
         shape = dataset(group, "shape")[()].tolist()
         if shape != [len(features), len(barcodes)]:
@@ -113,7 +115,42 @@ def read_10x_h5(path: str | Path, *, first: int | None = None) -> AnnData:
         matrix = compressed_rows(group, shape=(len(barcodes), len(features)), first=first)
         names = texts(barcodes, first=None if first is None else FIRST_ROWS)
     check_barcodes(names, name=str(path))
-    return gene_expression(matrix, names[: matrix.shape[0]], features, name=str(path))
+    if probes is not None:
+        matrix, features = _added_probes(matrix, features, probes)
+    adata = gene_expression(matrix, names[: matrix.shape[0]], features, name=str(path))
+    if probes is not None:
+        note = f"{path}: counts of {len(probes)} probes added up to {len(features)} genes"
+        adata.uns["notes"].append(f"{note}; {int((~probes['used']).sum())} probes left out, as Space Ranger does")
+    return adata
+
+
+def _h5_probes(group: h5py.Group, path: Path) -> pd.DataFrame | None:
+    """Gene of each probe and whether its counts are used, where features are probes and not genes."""
+    features = group["features"]
+    if "probe_region" not in features and "filtered_probes" not in features:
+        return None
+    if not {"gene_id", "gene_name", "filtered_probes"} <= set(features):
+        raise ValueError(
+            f"{path}: counts of single probes, without the gene of each; name filtered_feature_bc_matrix.h5"
+        )
+    ids, symbols = (texts(dataset(features, part)) for part in ("gene_id", "gene_name"))
+    used = dataset(features, "filtered_probes")[()].astype(bool)
+    if not len(ids) == len(symbols) == len(used):
+        raise ValueError(f"{path}: {len(ids)} genes of {len(used)} probes; copy the file again")
+    return pd.DataFrame({"gene_id": ids, "symbol": symbols, "used": used})
+
+
+def _added_probes(
+    matrix: sparse.csr_matrix, features: pd.DataFrame, probes: pd.DataFrame
+) -> tuple[sparse.csr_matrix, pd.DataFrame]:
+    """Counts and features by gene, in the order in which the genes occur first among the probes."""
+    used = np.flatnonzero(probes["used"])
+    gene, ids = pd.factorize(probes["gene_id"].to_numpy()[used])
+    first = np.unique(gene, return_index=True)[1]
+    to_gene = sparse.csr_matrix((np.ones(len(used), dtype=matrix.dtype), (used, gene)), shape=(len(probes), len(ids)))
+    table = features.iloc[used[first]].reset_index(drop=True)
+    table[keys.GENE_ID], table[keys.SYMBOL] = ids, probes["symbol"].to_numpy()[used[first]]
+    return sparse.csr_matrix(matrix @ to_gene), table
 
 
 def _h5_matrix_group(file: h5py.File, path: Path) -> tuple[h5py.Group, bool]:
@@ -143,10 +180,6 @@ def _h5_matrix_group(file: h5py.File, path: Path) -> tuple[h5py.Group, bool]:
 
 def _h5_features(group: h5py.Group, path: Path) -> pd.DataFrame:
     features = group["features"]
-    if "probe_region" in features or "filtered_probes" in features:
-        raise ValueError(
-            f"{path}: counts of single probes, not of genes (raw_probe_bc_matrix); name filtered_feature_bc_matrix.h5"
-        )
     read = {
         part: texts(dataset(features, part)) for part in ("id", "name", "feature_type", "genome") if part in features
     }
@@ -195,7 +228,7 @@ def _mtx_counts(path: Path, *, shape: tuple[int, int], first: int | None) -> spa
     """Counts of a Matrix Market file (features x barcodes) as barcodes x features."""
     refuse_web_page(path)
     zipped = path.suffix == ".gz"
-    with _unzipped(path) as stream:
+    with unzipped(path) as stream:
         head = stream.readline(200)
         if re.fullmatch(_MTX_HEADER, head.strip().lower()) is None:
             raise ValueError(
@@ -223,7 +256,7 @@ def _mtx_counts(path: Path, *, shape: tuple[int, int], first: int | None) -> spa
             entries = mmread(stream, spmatrix=False)
             while stream.read(2**20):  # to the end, where gzip keeps its checksum
                 pass
-            if not zipped and not _ends_with_newline(path):
+            if not zipped and not ends_with_newline(path):
                 raise ValueError(f"{path}: the last line has no end, so the file is truncated; copy it again")
     cells = sparse.csr_matrix(entries.T)
     if cells.nnz != n:
@@ -233,20 +266,21 @@ def _mtx_counts(path: Path, *, shape: tuple[int, int], first: int | None) -> spa
     return checked_csr(cells.data, cells.indices, cells.indptr, shape=cells.shape, name=str(path))
 
 
-def _ends_with_newline(path: Path) -> bool:
+def ends_with_newline(path: Path) -> bool:
+    """Whether the last line of a file has an end: one without was cut off."""
     with path.open("rb") as stream:
         stream.seek(-1, io.SEEK_END)
         return stream.read() == b"\n"
 
 
 def _n_lines(path: Path) -> int:
-    with _unzipped(path) as stream:
+    with unzipped(path) as stream:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
 
 
 def _tsv(path: Path, *, first: int | None = None) -> pd.DataFrame:
     refuse_web_page(path)
-    with _unzipped(path) as stream:
+    with unzipped(path) as stream:
         table = pd.read_csv(
             stream, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, nrows=first
         )
@@ -256,7 +290,7 @@ def _tsv(path: Path, *, first: int | None = None) -> pd.DataFrame:
 
 
 @contextmanager
-def _unzipped(path: Path) -> Iterator[IO[bytes]]:
+def unzipped(path: Path) -> Iterator[IO[bytes]]:
     """A text file for reading, plain or gzipped; whatever is wrong with it becomes a ValueError that names it."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
@@ -442,12 +476,12 @@ def _h5ad_positions(file: h5py.File, n: int, path: Path) -> np.ndarray:
     return positions
 
 
-def _only_in_tissue(adata: AnnData, inside: np.ndarray, *, name: str) -> AnnData:
+def _only_in_tissue(adata: AnnData, inside: np.ndarray, *, name: str, unit: str = "spots") -> AnnData:
     if inside.all():
         return adata
     if not inside.any():
-        raise ValueError(f"{name}: none of {len(inside)} spots lies in the tissue; check the tissue detection")
-    notes = [*adata.uns["notes"], f"{name}: {int((~inside).sum())} of {len(inside)} spots outside the tissue left out"]
+        raise ValueError(f"{name}: none of {len(inside)} {unit} lies in the tissue; check the tissue detection")
+    notes = [*adata.uns["notes"], f"{name}: {int((~inside).sum())} of {len(inside)} {unit} outside the tissue left out"]
     kept = adata[inside].copy()
     kept.uns["notes"] = notes
     return kept
@@ -481,6 +515,46 @@ def read_visium(source: Source | str | Path, *, pixel_um: float | None, first: i
     um_per_pixel = micrometres_per_pixel(
         positions, spot_diameter=factors.get("spot_diameter_fullres"), pixel_um=pixel_um, name=str(source.base)
     )
+    return place_spots(
+        source,
+        positions=positions,
+        factors=factors,
+        um_per_pixel=um_per_pixel,
+        diameter_um=SPOT_DIAMETER_UM,
+        unit="spots",
+        first=first,
+    )
+
+
+def place_spots(
+    source: Source,
+    *,
+    positions: pd.DataFrame,
+    factors: Mapping[str, float],
+    um_per_pixel: float,
+    diameter_um: float,
+    unit: str,
+    first: int | None,
+) -> AnnData:
+    """Counts of a Space Ranger folder at their positions, with the image; what :func:`read_visium` returns.
+
+    Parameters
+    ----------
+    source
+        The folder's files.
+    positions
+        As :func:`livermet.visium.read_positions` reads them.
+    factors
+        Scale factors of the images.
+    um_per_pixel
+        Micrometres per pixel of the full-resolution image.
+    diameter_um
+        Diameter of a spot, or side of a bin.
+    unit
+        "spots" or "bins", for messages.
+    first
+        Read only the first barcodes, with about so many values.
+    """
     adata = read_10x(source.matrix, first=first)
     unknown = adata.obs_names[~adata.obs_names.isin(positions.index)]
     if len(unknown):
@@ -492,14 +566,20 @@ def read_visium(source: Source | str | Path, *, pixel_um: float | None, first: i
     adata.obs[keys.ARRAY_ROW] = here[keys.ARRAY_ROW].to_numpy()
     adata.obs[keys.ARRAY_COL] = here[keys.ARRAY_COL].to_numpy()
     adata.obsm[keys.SPATIAL] = here[["x", "y"]].to_numpy(dtype=float) * um_per_pixel
+    adata.uns[keys.UM_PER_PIXEL] = um_per_pixel
     if first is not None:
         return adata
-    adata = _only_in_tissue(adata, here[IN_TISSUE].to_numpy() > 0, name=str(source.base))
+    adata = _only_in_tissue(adata, here[IN_TISSUE].to_numpy() > 0, name=str(source.base), unit=unit)
     image_file = source.file(IMAGE_FILE)
     if image_file and "tissue_lowres_scalef" in factors:
         inside = here[here[IN_TISSUE] > 0]
         image = tissue_image(
-            image_file, factors=factors, positions=inside, um_per_pixel=um_per_pixel, notes=adata.uns["notes"]
+            image_file,
+            factors=factors,
+            positions=inside,
+            um_per_pixel=um_per_pixel,
+            diameter_um=diameter_um,
+            notes=adata.uns["notes"],
         )
         if image is not None:
             adata.uns["spatial"] = image

@@ -41,6 +41,14 @@ from livermet.report_data import (
     value_words,
 )
 from livermet.report_flow import flow_chart, patient_flow
+from livermet.report_sections import (
+    contact_summary,
+    invasion_tail,
+    invasion_tests,
+    niche_agreement,
+    section_table,
+    spatial_genes,
+)
 from livermet.report_study import (
     COURSE_COLUMNS,
     DIFFERING_COLUMNS,
@@ -49,6 +57,7 @@ from livermet.report_study import (
     main_labels,
     patient_labels,
 )
+from livermet.section_report import unit_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +66,8 @@ MAX_ROWS = 400
 PRIVATE_KEYS = ("study", "roots", "results", "batches", "trial", "scope")
 FILE_KEYS = ("panel", "overrides", "reference", "celltypist_model", "gene_sets", "earlier", "folder")
 MAX_LEADS = 60
+MAX_CONTACTS = 40
+MAX_SPATIAL_GENES = 10
 MEASURED = {"cells": "single-cell library", "sections": "section"}
 
 SCOPE_TABLES = (
@@ -84,7 +95,18 @@ SCOPE_TABLES = (
     ("activity_contrast.tsv", "the same between the classes of the primary label"),
     ("niches.tsv", "niches and their composition"),
     ("niche_stability.tsv", "how well niches repeat, by their number"),
+    ("niche_consensus.tsv", "agreement of both definitions of niches in each section"),
+    ("niche_structure.tsv", "whether a niche clusters in a section beyond its distance to the border"),
     ("neighbourhood.tsv", "neighbours beside the distance-stratified null"),
+    ("contacts.tsv", "distances between single cells beside the same null"),
+    ("sections.tsv", "tumour, border and zones of each section"),
+    ("growth_pattern.tsv", "growth pattern of each section beside the pathologist's"),
+    ("invasion.tsv", "malignant cells of margin against core, by patient and programme"),
+    ("invasion_tests.tsv", "the same over patients, tested or refused"),
+    ("invasion_tail.tsv", "malignant cells beyond the border of each section"),
+    ("invasion_vessels.tsv", "malignant cells beside vessels, beyond the border"),
+    ("spatial_genes.tsv", "genes with a pattern in space, over patients"),
+    ("distance_profiles.parquet", "types, states, programmes and genes by distance to the border"),
     ("interactions.tsv", "ligand-receptor scores per patient"),
 )
 MAPPING_TABLES = (
@@ -114,6 +136,7 @@ CONTENTS = (
     ("sections", "Sections"),
     ("niches", "Niches"),
     ("neighbourhood", "Neighbourhood"),
+    ("invasion", "Invasion"),
     ("interactions", "Interactions"),
     ("response", "Response"),
     ("methods", "Methods"),
@@ -281,8 +304,16 @@ def cohort_page(inputs: CohortInputs) -> str:
         leads=_view(leading_genes(tables["differential"], fdr=response["fdr"], top=MAX_LEADS)),
         n_leads=int(tables["differential_tests"]["n_leads"].sum()),
         n_expression_tested=int((tables["differential_tests"]["status"] == "tested").sum()),
+        section_table=_view(section_table(tables["sections"], tables["growth_pattern"])),
         niches=_niches(tables["niches"]),
         niche_stability=_view(tables["niche_stability"]),
+        niche_agreement=_view(niche_agreement(tables["niche_consensus"])),
+        n_structures=int((tables["niche_structure"]["status"] == "structure").sum()),
+        contacts=_view(contact_summary(tables["contacts"], top=MAX_CONTACTS)),
+        invasion=_view(invasion_tests(tables["invasion_tests"])),
+        n_invasion_tested=int((tables["invasion_tests"]["status"] == "tested").sum()),
+        tail=_view(invasion_tail(tables["invasion_tail"])),
+        spatial_genes=_view(spatial_genes(tables["spatial_genes"], top=MAX_SPATIAL_GENES)),
         neighbourhood=_view(neighbourhood_summary(tables["neighbourhood"], top=40)),
         n_neighbourhood=len(tables["neighbourhood"]),
         interactions=_view(interactions),
@@ -366,7 +397,7 @@ def _sections(inputs: CohortInputs, status: pd.DataFrame) -> list[tuple[dict[str
     rows = {row["library_id"]: row for row in status.to_dict(orient="records")}
     return [
         (
-            rows[library],
+            {**rows[library], "unit": unit_of(rows[library]["modality"])},
             embed(png, caption=Markup(""), alt=f"Panels of section {library}", max_width=MAX_THUMBNAIL_WIDTH),
         )
         for library, png in sorted(inputs.sections.items())
@@ -447,7 +478,7 @@ def _polarity(row: PatientRow) -> float | None:
 def _niches(niches: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per niche with the types that are most enriched in it."""
     rows = []
-    for niche, group in niches.groupby("niche", sort=True):
+    for niche, group in niches[niches["definition"] == "composition"].groupby("niche", sort=True):
         more = group[group["enrichment"] > 0]
         top = more.sort_values(["enrichment", "cell_type"], ascending=[False, True], kind="stable").head(5)
         rows.append(
@@ -456,6 +487,9 @@ def _niches(niches: pd.DataFrame) -> list[dict[str, Any]]:
                 "name": group["name"].iloc[0],
                 "n_spots": int(group["n_spots"].iloc[0]),
                 "n_patients": int(group["n_patients"].iloc[0]),
+                "confirmed": bool(group["confirmed"].iloc[0]),
+                "match": str(group["match"].iloc[0]),
+                "jaccard": float(group["jaccard"].iloc[0]),
                 "types": [
                     (r["cell_type"], r["enrichment"], r["mean_abundance"]) for r in top.to_dict(orient="records")
                 ],

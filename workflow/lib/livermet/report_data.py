@@ -279,17 +279,17 @@ def beyond_distance(neighbourhood: pd.DataFrame) -> pd.DataFrame:
 
 
 def neighbourhood_summary(neighbourhood: pd.DataFrame, *, top: int) -> pd.DataFrame:
-    """Pairs of types with the strongest median z over patients; sections of a patient are averaged first.
+    """Pairs of types with the strongest median z over patients; sections of a patient with one resolution are averaged.
 
     Sections without border are left out: their null is the weaker one.
     """
     finite = beyond_distance(neighbourhood)
     if finite.empty:
         return pd.DataFrame()
-    unit = ["type_a", "type_b", "patient_id", "timepoint", "tissue"]
-    per_patient = finite.groupby(unit, sort=True)["z"].mean().reset_index()
+    pair = ["type_a", "type_b", "resolution"]
+    per_patient = finite.groupby([*pair, "patient_id", "timepoint", "tissue"], sort=True)["z"].mean().reset_index()
     summary = (
-        per_patient.groupby(["type_a", "type_b"], sort=True)["z"]
+        per_patient.groupby(pair, sort=True)["z"]
         .agg(patients="count", median_z="median", lowest_z="min", highest_z="max")
         .reset_index()
     )

@@ -20,7 +20,11 @@ NO_NICHE = "none"
 
 @dataclass(frozen=True)
 class Section:
-    """One section: its identity, and per spot the position (um), abundances, neighbours, distance and tumour mask."""
+    """One section: its identity, and per spot the position (um), abundances, neighbours, distance and tumour mask.
+
+    ``resolution`` is "spot", "bin" or "cell"; ``cell_type`` holds the label of each cell of a section that resolves
+    single cells, and is None elsewhere.
+    """
 
     library_id: str
     patient_id: str
@@ -33,6 +37,8 @@ class Section:
     distance: np.ndarray
     tumour: np.ndarray
     zone: np.ndarray
+    resolution: str = "spot"
+    cell_type: np.ndarray | None = None
 
 
 def section_of(mapped: AnnData, *, row: dict[str, str]) -> Section:
@@ -41,6 +47,7 @@ def section_of(mapped: AnnData, *, row: dict[str, str]) -> Section:
     row: library_id, patient_id, timepoint and tissue of the section.
     """
     types = [str(name) for name in mapped.uns[keys.ABUNDANCE_TYPES]]
+    resolution = str(mapped.uns[keys.META].get(keys.RESOLUTION, "spot"))
     return Section(
         library_id=row[keys.LIBRARY],
         patient_id=row[keys.PATIENT],
@@ -53,6 +60,8 @@ def section_of(mapped: AnnData, *, row: dict[str, str]) -> Section:
         distance=mapped.obs[keys.SIGNED_DISTANCE].to_numpy(dtype=np.float64),
         tumour=mapped.obs[keys.TUMOUR].to_numpy(dtype=bool),
         zone=mapped.obs[keys.ZONE].astype(str).to_numpy(dtype=object),
+        resolution=resolution,
+        cell_type=mapped.obs[keys.CELL_TYPE].astype(str).to_numpy(dtype=object) if resolution == "cell" else None,
     )
 
 

@@ -68,7 +68,8 @@ class StudyData:
     """What the folder of study tables holds: every table of the study, absent ones without rows, and all findings.
 
     ``consent`` counts the patients as given (enrolled), those who withdrew, and those without consent to omics;
-    ``withdrawn`` are the libraries of both, whose earlier results have to go.
+    ``withdrawn`` are the libraries of both, whose earlier results have to go. ``bin_um`` is the size of the
+    bins that are taken of Visium HD sections.
     """
 
     folder: Path
@@ -77,6 +78,7 @@ class StudyData:
     findings: tuple[Finding, ...]
     consent: Mapping[str, int]
     withdrawn: tuple[str, ...] = ()
+    bin_um: int | None = None
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """All tables as typed DataFrames."""
@@ -94,6 +96,7 @@ class StudyData:
             row = {name: joined[name] for name in ROW_COLUMNS}
             row |= {name: absolute(library[name], self.folder) for name in PATH_COLUMNS}
             row |= {name: library[name] for name in ("pixel_um", "expected_cells")}
+            row["bin_um"] = self.bin_um if row["modality"] == "visium_hd" else None
             rows[library["library_id"]] = row
         return rows
 
@@ -227,6 +230,7 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path, files: Iterabl
             decimal=value("decimal", "."),
             roots=[workdir / root for root in value("roots", [])],
             not_personal=allow,
+            bin_um=value("spatial", {}).get("bin_um"),
         )
     overlays, overlay_findings = {}, []
     if value("batches", ""):
@@ -345,6 +349,7 @@ def read_study(
     decimal: str = ".",
     roots: Sequence[Path] = (),
     not_personal: Collection[str] = (),
+    bin_um: int | None = None,
 ) -> StudyData:
     """Read and check all study tables of a folder.
 
@@ -362,6 +367,8 @@ def read_study(
         Folders beside ``folder`` that paths of libraries.tsv may lead to.
     not_personal
         Columns (``table.column``) whose values look like identifiers of persons and are none.
+    bin_um
+        Size of the bins that are taken of Visium HD sections, micrometres.
 
     Returns
     -------
@@ -401,7 +408,7 @@ def read_study(
     tables["samples"], moved = timed_samples(tables, trial)
     findings += moved
     logger.info("%s: %s", folder.name, ", ".join(f"{name} {len(table.rows)}" for name, table in tables.items()))
-    return StudyData(folder, tables, (folder / MARKER).exists(), tuple(findings), counts, withdrawn)
+    return StudyData(folder, tables, (folder / MARKER).exists(), tuple(findings), counts, withdrawn, bin_um)
 
 
 def label_columns(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -25,6 +25,8 @@ from livermet import keys
 
 CELL = [keys.LIBRARY, "barcode"]
 UNNAMED = (keys.UNKNOWN, keys.UNCERTAIN_EPITHELIAL)
+KINDS = {"spot": "", "bin": ", bins", "cell": ", single cells"}  # how scores name what a section resolves
+BORDER_BAND_UM = 500.0  # the border is judged by what lies so near to it
 HARD_MIN_CELLS = 3  # a library of 60 cells has no ten cells of most compartments
 
 # What counts as passed: (comparison, threshold). Aims set before any run; what falls short is printed as it is.
@@ -48,10 +50,20 @@ TARGETS: dict[str, tuple[str, float]] = {
     "malignant: recall of arm events": (">=", 0.70),
     "malignant: Spearman of basal fraction over patients": (">=", 0.85),
     "abundance: median Spearman of compartments": (">=", 0.80),
+    "abundance, bins: median Spearman of compartments": (">=", 0.80),
     "zones: median absolute distance error (um)": ("<=", 75.0),
     "zones: kappa": (">=", 0.70),
+    "zones, bins: median absolute distance error (um)": ("<=", 75.0),
+    "zones, bins: kappa": (">=", 0.70),
+    "zones, single cells: median absolute distance error (um)": ("<=", 75.0),
+    "zones, single cells: kappa": (">=", 0.70),
+    "border: median error, from expression (um)": ("<=", 75.0),
+    "border: median error, drawn by a pathologist (um)": ("<=", 75.0),
+    "growth pattern: accuracy of calls": (">=", 0.70),
     "niche: F1 of the planted niche": (">=", 0.50),
+    "niche, single cells: F1 of the planted niche": (">=", 0.50),
     "niche: pairs called in the negative control": ("<=", 0.07),
+    "niche, single cells: pairs called in the negative control": ("<=", 0.07),
 }
 
 
@@ -504,9 +516,9 @@ def score_hard_correction(answer: pd.DataFrame, truth: pd.DataFrame, cases: pd.D
 
 
 def score_abundance(
-    answer: pd.DataFrame, truth: pd.DataFrame, *, compartments: Mapping[str, str], min_mean: float
+    answer: pd.DataFrame, truth: pd.DataFrame, *, compartments: Mapping[str, str], min_mean: float, kind: str = "spot"
 ) -> dict[str, float]:
-    """Abundances of cell types in spots.
+    """Abundances of cell types in spots or bins.
 
     Parameters
     ----------
@@ -517,19 +529,22 @@ def score_abundance(
         Compartment of each type; types that it does not name form one of their own.
     min_mean
         Types with a smaller true mean are left out of the correlations, not of the errors.
+    kind
+        What was measured, a key of ``KINDS``.
     """
+    name = f"abundance{KINDS[kind]}"
     types = _wide(answer, truth)
     upper = {name: compartments.get(name, name) for name in types[1].columns}
     coarse = tuple(table.T.groupby(upper).sum().T for table in types)
     return {
-        "abundance: median Spearman of compartments": _median_spearman(*coarse, min_mean=min_mean),
-        "abundance: median Spearman of types": _median_spearman(*types, min_mean=min_mean),
-        "abundance: RMSE of types": float(np.sqrt(np.mean((types[0] - types[1]).to_numpy() ** 2))),
-        "abundance: median JSD of spots": float(np.median(_jsd(types[0].to_numpy(), types[1].to_numpy()))),
+        f"{name}: median Spearman of compartments": _median_spearman(*coarse, min_mean=min_mean),
+        f"{name}: median Spearman of types": _median_spearman(*types, min_mean=min_mean),
+        f"{name}: RMSE of types": float(np.sqrt(np.mean((types[0] - types[1]).to_numpy() ** 2))),
+        f"{name}: median JSD of {_things(kind)}": float(np.median(_jsd(types[0].to_numpy(), types[1].to_numpy()))),
     }
 
 
-def score_zones(answer: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+def score_zones(answer: pd.DataFrame, truth: pd.DataFrame, *, kind: str = "spot") -> dict[str, float]:
     """Signed distance to the border, and zones.
 
     Sections without a border are left out of the distances (the right answer is none) but not of the zones.
@@ -538,19 +553,105 @@ def score_zones(answer: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     ----------
     answer, truth
         ``library_id``, ``barcode``, ``signed_distance_um`` (NaN where there is no border) and ``zone``.
+    kind
+        What was measured, a key of ``KINDS``; the truth should hold nothing else.
     """
+    name = f"zones{KINDS[kind]}"
     both = truth.merge(answer[[*CELL, "signed_distance_um", "zone"]], how="left", on=CELL, suffixes=("", "_answer"))
     bordered = both[both["signed_distance_um"].notna()]
     error = (bordered["signed_distance_um_answer"] - bordered["signed_distance_um"]).abs()
     zone = both["zone_answer"].fillna("none")
     return {
-        "zones: median absolute distance error (um)": float(error.median()) if error.notna().any() else np.nan,
-        "zones: spots with a distance": _mean(error.notna()),
-        "zones: kappa": float(cohen_kappa_score(both["zone"], zone)) if len(set(both["zone"])) > 1 else np.nan,
+        f"{name}: median absolute distance error (um)": float(error.median()) if error.notna().any() else np.nan,
+        f"{name}: {_things(kind)} with a distance": _mean(error.notna()),
+        f"{name}: kappa": float(cohen_kappa_score(both["zone"], zone)) if len(set(both["zone"])) > 1 else np.nan,
     }
 
 
-def score_niche(answer: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+def score_border(answer: pd.DataFrame, truth: pd.DataFrame, sections: pd.DataFrame) -> dict[str, float]:
+    """How far the border lies from the true one, where it comes from expression and where a pathologist drew it.
+
+    The error of a section is the median absolute difference of the signed distances of what truly lies within
+    ``BORDER_BAND_UM`` of the border; the score is the median over sections, so that a section of many cells counts as
+    much as one of few spots. A section in which the answer finds no border has no error; how many have one is told.
+
+    Parameters
+    ----------
+    answer, truth
+        ``library_id``, ``barcode``, ``signed_distance_um``.
+    sections
+        ``library_id``, ``pathologist`` (1 where a drawn tumour is given).
+    """
+    near = truth[truth["signed_distance_um"].abs() <= BORDER_BAND_UM]
+    both = near.merge(answer[[*CELL, "signed_distance_um"]], how="left", on=CELL, suffixes=("", "_answer"))
+    error = (both["signed_distance_um_answer"] - both["signed_distance_um"]).abs()
+    by_section = error.groupby(both[keys.LIBRARY]).median()
+    drawn = by_section.index.map(sections.set_index(keys.LIBRARY)["pathologist"]) == 1
+    return {
+        "border: median error, from expression (um)": float(by_section[~drawn].median()),
+        "border: median error, drawn by a pathologist (um)": float(by_section[drawn].median()),
+        "border: sections with a border that got one": _mean(by_section.notna()),
+    }
+
+
+def score_cell_labels(
+    answer: pd.DataFrame, truth: pd.DataFrame, *, known_types: Iterable[str], min_cells: int
+) -> dict[str, float]:
+    """Labels of segmented cells of imaging sections.
+
+    A panel of some hundred genes can't tell all types apart, so that an honest answer abstains: agreement is judged
+    among cells with a label, and how many have none is told beside it. Cells that the answer lacks were removed by
+    quality control and take no part.
+
+    Parameters
+    ----------
+    answer, truth
+        ``library_id``, ``barcode``, ``compartment``, ``cell_type``.
+    known_types
+        Types that the marker table names; cells of other types should be called unknown.
+    min_cells
+        Fewest true cells with a label for a type or compartment to enter the macro mean.
+    """
+    columns = [*CELL, "compartment", "cell_type"]
+    both = truth[columns].merge(answer[columns], on=CELL, suffixes=("", "_answer"))
+    novel = ~both["cell_type"].isin(set(known_types))
+    known = both[~novel]
+    unnamed = known["cell_type_answer"].isin(UNNAMED)
+    placed = known[~known["compartment_answer"].isin(UNNAMED)]
+    return {
+        "imaging: macro-F1 of compartments, cells with a label": _macro_f1(placed, "compartment", min_cells),
+        "imaging: macro-F1 of types, cells with a label": _macro_f1(known[~unnamed], "cell_type", min_cells),
+        "imaging: abstention from types": _mean(unnamed),
+        "imaging: abstention from compartments": _mean(known["compartment_answer"].isin(UNNAMED)),
+        "imaging: cells of no known type called unknown": _mean(both.loc[novel, "cell_type_answer"].isin(UNNAMED)),
+    }
+
+
+def score_growth(answer: pd.DataFrame, sections: pd.DataFrame, *, least_mm: float) -> dict[str, float]:
+    """Growth pattern of sections.
+
+    Parameters
+    ----------
+    answer
+        ``library_id``, ``growth_pattern`` ("desmoplastic", "replacement", "pushing"; missing or "" where refused).
+    sections
+        ``library_id``, ``hgp`` (missing where there is no border), ``interface_mm``, ``shape`` ("core" or "block").
+    least_mm
+        Length of border from which a growth pattern can be told.
+    """
+    given = answer.set_index(keys.LIBRARY)["growth_pattern"].replace("", np.nan)
+    called = sections[keys.LIBRARY].map(given)
+    bordered, long = sections["hgp"].notna(), sections["interface_mm"] >= least_mm
+    right = (called == sections["hgp"])[bordered & called.notna()]
+    return {
+        "growth pattern: accuracy of calls": _mean(right),
+        f"growth pattern: sections with {least_mm:g} mm of border that got a call": _mean(called.notna()[long]),
+        "growth pattern: needle cores refused": _mean(called.isna()[sections["shape"] == "core"]),
+        "growth pattern: sections without a border refused": _mean(called.isna()[~bordered]),
+    }
+
+
+def score_niche(answer: pd.DataFrame, truth: pd.DataFrame, *, kind: str = "spot") -> dict[str, float]:
     """How well one niche, or a union of niches, is the planted one.
 
     Niches are taken in the order of their precision, and the best of these unions counts; it is the best of all unions
@@ -563,22 +664,27 @@ def score_niche(answer: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
         ``library_id``, ``barcode``, ``niche``.
     truth
         ``library_id``, ``barcode``, ``planted_niche`` (0 or 1); spots that the answer lacks belong to no niche.
+    kind
+        What was measured, a key of ``KINDS``.
     """
+    name = f"niche{KINDS[kind]}"
     both = truth.merge(answer[[*CELL, "niche"]], how="left", on=CELL)
     planted = int(both["planted_niche"].sum())
     groups = both.groupby("niche")["planted_niche"].agg(["sum", "size"])
     if planted == 0 or groups.empty:
-        return {"niche: F1 of the planted niche": np.nan, "niche: F1 of the best single niche": np.nan}
+        return {f"{name}: F1 of the planted niche": np.nan, f"{name}: F1 of the best single niche": np.nan}
     single = 2 * groups["sum"] / (groups["size"] + planted)
     ordered = groups.assign(precision=groups["sum"] / groups["size"]).sort_values("precision", ascending=False)
     union = 2 * ordered["sum"].cumsum() / (ordered["size"].cumsum() + planted)
     return {
-        "niche: F1 of the planted niche": float(union.max()),
-        "niche: F1 of the best single niche": float(single.max()),
+        f"{name}: F1 of the planted niche": float(union.max()),
+        f"{name}: F1 of the best single niche": float(single.max()),
     }
 
 
-def score_negative_control(neighbourhood: pd.DataFrame, *, libraries: Iterable[str]) -> dict[str, float]:
+def score_negative_control(
+    neighbourhood: pd.DataFrame, *, libraries: Iterable[str], kind: str = "spot"
+) -> dict[str, float]:
     """Share of pairs of types called together or apart (|z| > 1.96) where types are independent given the distance.
 
     Parameters
@@ -588,10 +694,17 @@ def score_negative_control(neighbourhood: pd.DataFrame, *, libraries: Iterable[s
     libraries
         The negative-control sections. Pairs of a type with itself are left out: a type that comes in patches is no
         false call.
+    kind
+        What was measured, a key of ``KINDS``.
     """
     rows = neighbourhood[neighbourhood["library_id"].isin(set(libraries))].dropna(subset="z")
     rows = rows[rows["type_a"] != rows["type_b"]]
-    return {"niche: pairs called in the negative control": _mean(rows["z"].abs() > 1.96)}
+    return {f"niche{KINDS[kind]}: pairs called in the negative control": _mean(rows["z"].abs() > 1.96)}
+
+
+def _things(kind: str) -> str:
+    """Many of what a section resolves."""
+    return {"spot": "spots", "bin": "bins", "cell": "cells"}[kind]
 
 
 def _good(truth: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Where the spots of a Visium slide lie: positions, micrometres per pixel and the image of Space Ranger."""
+"""Where spots and bins of a Visium slide lie: positions, micrometres per pixel and the image of Space Ranger."""
 
 from __future__ import annotations
 
@@ -36,8 +36,15 @@ _IMAGE_FAULTS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.
 _COLUMNS = ("barcode", IN_TISSUE, "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 
 
-def read_positions(path: Path) -> pd.DataFrame:
-    """Spot positions of Space Ranger in any of its three files.
+def read_positions(path: Path, *, hexagonal: bool = True) -> pd.DataFrame:
+    """Positions of spots or bins of Space Ranger in any of its three files.
+
+    Parameters
+    ----------
+    path
+        The file.
+    hexagonal
+        Whether the array is that of spots, of which each is then checked to lie on its grid.
 
     Returns
     -------
@@ -76,14 +83,15 @@ def read_positions(path: Path) -> pd.DataFrame:
             "y": numbers["pxl_row_in_fullres"].astype(float),
         }
     ).set_index(pd.Index(names.astype(str), name="barcode"))
-    _check_on_grid(positions, path)
+    if hexagonal:
+        _check_on_grid(positions, path)
     return positions
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    refuse_web_page(path)
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    refuse_web_page(path)
     text = path.read_text(encoding="utf-8-sig")
     if not text.endswith("\n"):
         raise ValueError(f"{path}: the last line has no end, so the file is truncated; copy it again")
@@ -145,14 +153,14 @@ def micrometres_per_pixel(
         raise ValueError(
             f"{name}: too few spots to measure the grid, and no {SCALE_FILE}; give pixel_um in libraries.tsv"
         )
-    if measured is not None and by_spot is not None and _differ(by_spot, measured):
+    if measured is not None and by_spot is not None and differ(by_spot, measured):
         raise ValueError(
             f"{name}: {SCALE_FILE} says {by_spot:.3g} um per pixel (spot of {SCALE_FILE_SPOT_UM:g} um), the grid of "
             f"the positions {measured:.3g} (spots {SPOT_PITCH_UM:g} um apart); the files are not of one section"
         )
     ruler = measured if measured is not None else by_spot
     if pixel_um is not None:
-        if ruler is not None and _differ(pixel_um, ruler):
+        if ruler is not None and differ(pixel_um, ruler):
             raise ValueError(
                 f"{name}: pixel_um is {pixel_um:g}, but the slide itself gives {ruler:.3g} um per pixel; positions "
                 "count in pixels of the full-resolution image: correct pixel_um in libraries.tsv or leave it empty"
@@ -161,12 +169,19 @@ def micrometres_per_pixel(
     return ruler
 
 
-def _differ(value: float, reference: float) -> bool:
+def differ(value: float, reference: float) -> bool:
+    """Whether two rulers for the same picture contradict each other."""
     return not abs(value / reference - 1) <= MAX_SCALE_DIFFERENCE
 
 
 def tissue_image(
-    path: Path, *, factors: Mapping[str, float], positions: pd.DataFrame, um_per_pixel: float, notes: list[str]
+    path: Path,
+    *,
+    factors: Mapping[str, float],
+    positions: pd.DataFrame,
+    um_per_pixel: float,
+    diameter_um: float,
+    notes: list[str],
 ) -> dict[str, dict] | None:
     """The tissue image (uint8 RGB) with scale factors that fit coordinates in micrometres.
 
@@ -188,5 +203,5 @@ def tissue_image(
     except _IMAGE_FAULTS as error:
         notes.append(f"{path}: image left out ({error}); the section goes on without it")
         return None
-    scales = {"tissue_lowres_scalef": scale / um_per_pixel, "spot_diameter_fullres": SPOT_DIAMETER_UM}
+    scales = {"tissue_lowres_scalef": scale / um_per_pixel, "spot_diameter_fullres": diameter_um}
     return {"images": {"lowres": pixels}, "scalefactors": scales}

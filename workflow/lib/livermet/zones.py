@@ -1,212 +1,83 @@
-"""Where a spot lies: spatial graph, tumour mask, signed distance to the tumour-liver border, zones."""
+"""Where a spot or cell lies: tumour, signed distance to the tumour-liver border, zones, and what they can carry.
+
+Spots are looked at one by one. Bins and cells are averaged over square tiles first, on whose graph tumour and border
+are found; each bin or cell then has its own distance. A pathologist's outline comes before what expression tells.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from livermet import keys
+from livermet.border import (
+    Mask,
+    border_mm,
+    border_points,
+    expression_border,
+    no_border,
+    outline_border,
+    pack_lines,
+    signed_distance,
+    tumour_mask,
+    tumour_side,
+    unpack_lines,
+)
+from livermet.graph import pitch, spatial_graph, square_tiles
+
+if TYPE_CHECKING:
+    from shapely import MultiLineString
+
+    from livermet.polygon import Outline
+    from livermet.section import Section
 
 logger = logging.getLogger(__name__)
 
-# Spacing counts as a grid where this share of spots has its nearest neighbour within 10 % of the median distance.
-GRID_SHARE = 0.9
-# A tissue's level inside its own domain is taken as this quantile of its smoothed share; below the floor the
-# section has no such domain, since deconvolution leaves a few per cent of any type that the reference holds.
-PLATEAU_QUANTILE = 90
-PLATEAU_FLOOR = 0.15
-# Spots with less than this share of either plateau's evidence around them are neither tumour nor liver.
-MIN_EVIDENCE = 0.15
+BORDER = "border"  # uns: lines of the border
+# Area of tissue per spot of a Visium section: hexagonal, 100 um between centres.
+VISIUM_SPOT_UM2 = 100.0**2 * np.sqrt(3) / 2
+# Coordinates from an image put the pitch a few per cent off its nominal value.
+PITCH_SLACK = 1.1
+# What map_section takes of the config, section spatial.
+ZONE_OPTIONS = ("neighbours", "neighbour_um", "tile_um", "min_component", "margin_um", "core_um", "distant_um")
+SUMMARY_COLUMNS = (
+    *("library_id", "resolution", "border_source", "n_tumour", "n_liver", "interface_mm", "band_um"),
+    *(f"n_{zone}" for zone in keys.ZONES),
+    *("polygon_distance_um", "polygon_same_side", "reason"),
+)
+USABLE_COLUMNS = ("zone", "n", "usable", "reason")
 
 
 @dataclass(frozen=True)
-class Graph:
-    """Neighbours of a section's spots: symmetric 0/1 matrix, the pitch in um, the kind of array."""
+class _Units:
+    """What tumour and border are found on: spots, or tiles of bins or cells, and each observation's own unit."""
 
-    connectivities: sp.csr_matrix
+    coordinates: np.ndarray
+    member: np.ndarray
+    graph: sp.csr_matrix
     pitch_um: float
-    kind: str
+    regular: bool
+    min_number: int
+    name: str
 
 
 @dataclass(frozen=True)
-class Mask:
-    """Tumour and liver spots of a section.
+class _Found:
+    """A border, and per observation whether it is tumour, liver, and on the tumour's side; ``reason`` why none."""
 
-    ``balance`` is the smoothed evidence of tumour against liver, from -1 (liver) to 1 (tumour). ``reason`` is "" or why
-    the section has no tumour, or no liver.
-    """
-
+    border: MultiLineString
     tumour: np.ndarray
     liver: np.ndarray
-    balance: np.ndarray
+    side: np.ndarray
     reason: str
-
-
-def pitch(coordinates: np.ndarray) -> float:
-    """Median distance of a spot to its nearest neighbour, in the units of the coordinates; NaN below two spots."""
-    if len(coordinates) < 2:
-        return float("nan")
-    return float(np.median(cKDTree(coordinates).query(coordinates, k=2)[0][:, 1]))
-
-
-def spatial_graph(coordinates: np.ndarray, *, neighbours: int) -> Graph:
-    """Spatial graph of one section by squidpy (Palla et al. 2022 Nat Methods).
-
-    It takes one section's coordinates and nothing else, so no edge can join two sections. On an array the
-    neighbours are those of the grid: six where it is hexagonal (Visium), four where it is square (legacy arrays);
-    elsewhere the nearest ones, made symmetric.
-
-    Parameters
-    ----------
-    coordinates
-        Spots x 2, micrometres.
-    neighbours
-        Number of neighbours off the grid.
-    """
-    n_spots = len(coordinates)
-    spacing = pitch(coordinates)
-    if n_spots < 3:
-        return Graph(sp.csr_matrix((n_spots, n_spots), dtype=np.float32), spacing, "none")
-    import squidpy as sq
-
-    section = AnnData(np.zeros((n_spots, 1), dtype=np.float32), obsm={keys.SPATIAL: np.asarray(coordinates, float)})
-    tree = cKDTree(coordinates)
-    nearest = tree.query(coordinates, k=2)[0][:, 1]
-    regular = np.mean(np.abs(nearest - spacing) <= 0.1 * spacing) >= GRID_SHARE
-    if regular:
-        around = np.array([len(found) - 1 for found in tree.query_ball_point(coordinates, r=1.2 * spacing)])
-        kind, ring = ("hexagonal", 6) if np.quantile(around, 0.9) > 4 else ("square", 4)
-        sq.gr.spatial_neighbors_grid(section, n_neighs=min(ring, n_spots - 1))
-    else:
-        kind = "irregular"
-        sq.gr.spatial_neighbors_knn(section, n_neighs=min(neighbours, n_spots - 1))
-    matrix = sp.csr_matrix(section.obsp[keys.SPATIAL_GRAPH])
-    matrix = matrix.maximum(matrix.T).tocsr()
-    matrix.data[:] = 1
-    return Graph(matrix.astype(np.float32), spacing, kind)
-
-
-def smooth(values: np.ndarray, graph: sp.csr_matrix, *, rings: int) -> np.ndarray:
-    """Mean of a spot and its neighbours, taken ``rings`` times; NaN values do not take part.
-
-    values: spots, or spots x columns.
-    """
-    matrix = graph + sp.identity(graph.shape[0], dtype=graph.dtype, format="csr")
-    values = np.asarray(values, dtype=np.float64)
-    for _ in range(rings):
-        known = ~np.isnan(values)
-        total = matrix @ np.where(known, values, 0)
-        number = matrix @ known.astype(np.float64)
-        values = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
-    return values
-
-
-def _absorb_small(mask: np.ndarray, graph: sp.csr_matrix, *, min_spots: int) -> np.ndarray:
-    """Flip connected parts of the mask, then holes in it, that are smaller than ``min_spots``."""
-    mask = mask.copy()
-    for value in (True, False):
-        members = np.flatnonzero(mask == value)
-        if len(members) == 0:
-            continue
-        _, part = connected_components(graph[members][:, members], directed=False)
-        size = np.bincount(part)
-        small = members[size[part] < min_spots]
-        # A part without any neighbour outside is a separate piece of tissue, not a speck in another.
-        outside = np.asarray(graph[small][:, np.flatnonzero(mask != value)].sum(axis=1)).ravel() > 0
-        touching = np.isin(part, np.unique(part[np.isin(members, small[outside])]))
-        mask[members[touching & (size[part] < min_spots)]] = not value
-    return mask
-
-
-def tumour_mask(malignant: np.ndarray, hepatocyte: np.ndarray, graph: sp.csr_matrix, *, min_spots: int) -> Mask:
-    """Which spots are tumour and which are liver tissue.
-
-    Both abundances are smoothed over a spot and its neighbours and divided by their level inside their own domain
-    (the 90th percentile), so that a tumour with much stroma is not taken for liver; the larger one wins. Spots
-    with little of either (stroma, a rim of fibroblasts) follow the evidence two rings further out; with none there
-    they are neither. Connected parts and holes under ``min_spots`` are absorbed.
-
-    Parameters
-    ----------
-    malignant, hepatocyte
-        Fractions per spot; NaN where a spot has none.
-    min_spots
-        Smallest connected part, and fewest spots for a section to count as holding tumour, or liver.
-    """
-    n_spots = len(malignant)
-    nothing = np.zeros(n_spots, dtype=bool)
-    if n_spots == 0 or np.isnan(malignant).all():
-        return Mask(nothing, nothing.copy(), np.full(n_spots, np.nan), "no abundances")
-    both = np.column_stack([malignant, hepatocyte])
-    near = np.nan_to_num(smooth(both, graph, rings=1))
-    wide = np.nan_to_num(smooth(both, graph, rings=3))
-    # A small tumour or a strip of liver may fill less than a tenth of a section: its clearest spots decide on presence.
-    present = np.sort(near, axis=0)[-min_spots:].mean(axis=0) >= PLATEAU_FLOOR
-    level = np.maximum(np.percentile(near, PLATEAU_QUANTILE, axis=0), PLATEAU_FLOOR)
-    evidence = near / level
-    evidence = np.where((evidence.sum(axis=1) < MIN_EVIDENCE)[:, None], wide / level, evidence) * present
-    total = evidence.sum(axis=1)
-    balance = np.divide(evidence[:, 0] - evidence[:, 1], total, out=np.full(n_spots, np.nan), where=total > 0)
-    tumour = (total >= MIN_EVIDENCE) & (evidence[:, 0] > evidence[:, 1])
-    if tumour.any():
-        tumour = _absorb_small(tumour, graph, min_spots=min_spots)
-    liver = ~tumour & (evidence[:, 1] >= MIN_EVIDENCE)
-    if tumour.sum() < min_spots:
-        return Mask(nothing, liver, balance, f"no tumour tissue ({tumour.sum()} tumour spots, {min_spots} needed)")
-    if liver.sum() < min_spots:
-        return Mask(tumour, liver, balance, f"no liver tissue ({liver.sum()} liver spots, {min_spots} needed)")
-    return Mask(tumour, liver, balance, "")
-
-
-def tumour_side(coordinates: np.ndarray, mask: Mask) -> np.ndarray:
-    """Whether a spot lies on the tumour's side: spots that are neither tissue go with the nearest one that is.
-
-    Without it a rim of stroma several spots wide would hide the border, and stroma or necrosis deep inside the tumour
-    would count as distant liver.
-    """
-    side = mask.tumour.copy()
-    known = mask.tumour | mask.liver
-    if known.any() and not known.all():
-        nearest = cKDTree(coordinates[known]).query(coordinates[~known])[1]
-        side[~known] = mask.tumour[known][nearest]
-    return side
-
-
-def border_points(coordinates: np.ndarray, mask: Mask, graph: sp.csr_matrix) -> np.ndarray:
-    """Points of the tumour-liver border (n x 2): one on each edge between the tumour's side and the liver's.
-
-    The point lies where the balance of evidence, taken as linear along the edge, is even; at the midpoint where the
-    balance does not change sign along the edge (a spot that follows its surroundings).
-    """
-    edges = sp.triu(graph, k=1).tocoo()
-    side = tumour_side(coordinates, mask)
-    crossing = side[edges.row] != side[edges.col]
-    start, end = edges.row[crossing], edges.col[crossing]
-    first, last = mask.balance[start], mask.balance[end]
-    step = first - last
-    along = np.divide(first, step, out=np.full(len(step), 0.5), where=first * last < 0)
-    return coordinates[start] + along[:, None] * (coordinates[end] - coordinates[start])
-
-
-def signed_distance(coordinates: np.ndarray, mask: Mask, graph: sp.csr_matrix) -> np.ndarray:
-    """Distance of each spot to the tumour-liver border in the units of the coordinates, negative inside the tumour.
-
-    NaN everywhere if there is no tumour, no liver, or they nowhere touch. Where the border leaves the section, the
-    distance of spots beside its end is an upper bound.
-    """
-    points = np.empty((0, 2)) if mask.reason else border_points(coordinates, mask, graph)
-    if not len(points):
-        return np.full(len(coordinates), np.nan)
-    distance = cKDTree(points).query(coordinates)[0]
-    return np.where(tumour_side(coordinates, mask), -distance, distance)
 
 
 def assign_zones(distance: np.ndarray, *, margin_um: float, core_um: float, distant_um: float) -> np.ndarray:
@@ -231,6 +102,92 @@ def assign_zones(distance: np.ndarray, *, margin_um: float, core_um: float, dist
     return np.select(conditions, names, default=keys.ZONES[4]).astype(object)
 
 
+def margin_refusal(margin_um: float, *, resolution: str, pitch_um: float, tile_um: float) -> str:
+    """Why a margin of this half-width can't be told from the border's uncertainty, or "".
+
+    The place of the border is known to about one spot, or one tile of bins or cells.
+    """
+    unit, width = ("spot", pitch_um) if resolution == "spot" else ("tile", max(tile_um, pitch_um))
+    if margin_um >= PITCH_SLACK * width:
+        return ""
+    return (
+        f"a margin of {margin_um:g} um on either side is not wider than the border's uncertainty of one {unit} "
+        f"({width:.0f} um)"
+    )
+
+
+def rezone(
+    section: Section, *, margin_um: float, core_um: float, distant_um: float, tile_um: float
+) -> tuple[Section, str]:
+    """The section with zones for another half-width of the margin, and "" or why it has none.
+
+    A margin that is no wider than a spot or tile is refused: all zones are "none" then.
+    """
+    width = pitch(section.coordinates)
+    reason = margin_refusal(margin_um, resolution=section.resolution, pitch_um=width, tile_um=tile_um)
+    if np.isnan(section.distance).all():
+        reason = "no tumour-liver border"
+    distance = np.full(len(section.distance), np.nan) if reason else section.distance
+    zone = assign_zones(distance, margin_um=margin_um, core_um=core_um, distant_um=distant_um)
+    return replace(section, zone=zone), reason
+
+
+def usable_zones(section: Section, *, min_spots: int, min_cells: int) -> pd.DataFrame:
+    """Which zones of a section can carry a statistic.
+
+    Only spots, bins or cells with abundances count.
+
+    Parameters
+    ----------
+    min_spots
+        Spots that a zone needs, in a section of spots.
+    min_cells
+        Cells or bins that it needs elsewhere.
+
+    Returns
+    -------
+    One row per zone but "none", in the order of ``keys.ZONES``: zone, n, usable, and "" or the reason why not.
+    """
+    needed, unit = (min_spots, "spots") if section.resolution == "spot" else (min_cells, f"{section.resolution}s")
+    known = section.abundance.notna().all(axis=1).to_numpy() & (section.abundance.shape[1] > 0)
+    names = list(keys.ZONES[:-1])
+    n = pd.Series(section.zone[known], dtype=object).value_counts().reindex(names, fill_value=0).to_numpy()
+    none = "no tumour-liver border" if np.isnan(section.distance).all() else ""
+    reasons = [none or ("" if count >= needed else f"{count} {unit}, {needed} needed") for count in n]
+    table = pd.DataFrame({"zone": names, "n": n.astype(int), "usable": [not reason for reason in reasons]})
+    return table.assign(reason=reasons)[list(USABLE_COLUMNS)]
+
+
+def border_summary(section: AnnData) -> dict[str, object]:
+    """One row of the table of sections (``SUMMARY_COLUMNS``): what was found of tumour, liver and border, and zones.
+
+    ``band_um`` is how far off the border may be: one spot or tile; where it is the pathologist's, the median distance
+    to the one of expression (NaN if that has none).
+    """
+    meta = section.uns[keys.META]
+    band = json.loads(meta["border_band_um"])
+    agreement = json.loads(meta["border_agreement"])
+    zones = section.obs[keys.ZONE].astype(str).value_counts()
+    return {
+        "library_id": str(meta.get("library_id", "")),
+        "resolution": str(meta.get(keys.RESOLUTION, "spot")),
+        "border_source": meta["border_source"],
+        "n_tumour": int(section.obs[keys.TUMOUR].sum()),
+        "n_liver": int(meta["n_liver"]),
+        "interface_mm": float(meta["interface_mm"]),
+        "band_um": band[-1] if band else np.nan,
+        **{f"n_{zone}": int(zones.get(zone, 0)) for zone in keys.ZONES},
+        "polygon_distance_um": agreement.get("median_um", np.nan),
+        "polygon_same_side": agreement.get("same_side", np.nan),
+        "reason": meta.get("reason") or meta["border_reason"],
+    }
+
+
+def border_lines(section: AnnData) -> MultiLineString:
+    """The border of a mapped section, micrometres; empty where it has none."""
+    return unpack_lines(section.uns[BORDER])
+
+
 def map_section(
     section: AnnData,
     fractions: np.ndarray,
@@ -238,82 +195,203 @@ def map_section(
     *,
     abundance_reason: str,
     neighbours: int,
+    neighbour_um: float,
+    tile_um: float,
     min_component: int,
     margin_um: float,
     core_um: float,
     distant_um: float,
+    outline: Outline | None = None,
+    outline_reason: str = "",
 ) -> AnnData:
     """Add graph, abundances, tumour mask, signed distance and zones to a section.
 
     Parameters
     ----------
     section
-        Kept spots: counts in X, ``obsm["spatial"]`` in micrometres.
+        Kept spots, bins or cells: counts in X, ``obsm["spatial"]`` in micrometres, ``uns["livermet"]["resolution"]``
+        (without it: spots).
     fractions
         Spots x ``types``; rows sum to 1 or are NaN.
     abundance_reason
         "" or why there are no abundances.
     neighbours
         Neighbours per spot off an array.
+    neighbour_um
+        Longest distance between neighbouring cells.
+    tile_um
+        Side of the tiles that bins and cells are averaged over.
     min_component
-        Smallest connected part of tumour or liver, in spots.
+        Smallest connected part of tumour or liver, in spots of a Visium section; for tiles the same area.
+    outline
+        The pathologist's polygons in micrometres of the section (:func:`livermet.polygon.place_outline`).
+    outline_reason
+        "" or why the polygons that were given can't be used: the section then has no border, rather than another one.
 
     Returns
     -------
     A copy with obs ``tumour``, ``signed_distance_um``, ``zone``, ``dominant_type``; obsm ``abundance`` (float32), uns
-    ``abundance_types``; obsp ``spatial_connectivities``; and in ``uns["livermet"]``: ``border_reason``, ``pitch_um``,
-    ``array``, ``border_band_um`` (JSON: half a pitch and one pitch, between which the place of the border is not
-    known). A margin that is not wider than one pitch on either side is refused: zones are "none", with the reason.
+    ``abundance_types``; obsp ``spatial_connectivities``; uns ``border``: its lines; and in ``uns["livermet"]``:
+    ``border_reason``, ``border_source`` ("expression", "polygon", or "" without border), ``interface_mm``, ``n_liver``,
+    ``pitch_um``, ``array``, ``border_band_um`` (JSON: between which two distances the place of the border is not known:
+    half and one pitch or tile; from 0 to the median disagreement for a polygon), ``border_agreement`` (JSON: median_um
+    and same_side, of the polygon with expression, where there are both) and ``polygon_notes`` (JSON). A margin that is
+    not wider than one pitch or tile on either side is refused: zones are "none", with the reason.
     """
     result = section.copy()
+    resolution = str(result.uns.get(keys.META, {}).get(keys.RESOLUTION, "spot"))
     coordinates = np.asarray(result.obsm[keys.SPATIAL], dtype=np.float64)
-    graph = spatial_graph(coordinates, neighbours=neighbours)
-    by_type = dict(zip(types, fractions.T, strict=True))
+    graph = spatial_graph(coordinates, neighbours=neighbours, resolution=resolution, radius_um=neighbour_um)
+    by_type = dict(zip(types, np.asarray(fractions, dtype=np.float64).T, strict=True))
     lacking = [name for name in (keys.MALIGNANT_TYPE, keys.HEPATOCYTE) if name not in by_type]
     unknown = np.full(len(coordinates), np.nan)
-    mask = tumour_mask(
-        *(unknown if lacking else by_type[name] for name in (keys.MALIGNANT_TYPE, keys.HEPATOCYTE)),
-        graph.connectivities,
-        min_spots=min_component,
-    )
+    evidence = [unknown if lacking else by_type[name] for name in (keys.MALIGNANT_TYPE, keys.HEPATOCYTE)]
+    if resolution == "spot":
+        units = _Units(
+            coordinates,
+            np.arange(len(coordinates)),
+            graph.connectivities,
+            graph.pitch_um,
+            graph.kind != "irregular",
+            min_component,
+            "spots",
+        )
+    else:
+        units, evidence = _tile_units(coordinates, evidence, tile_um=tile_um, min_component=min_component)
+    mask = tumour_mask(*evidence, units.graph, min_spots=units.min_number, unit=units.name)
     if lacking and not abundance_reason:
         # Taken as abundance 0, the other tissue would be everywhere.
         mask = replace(mask, reason=f"the annotated cells give no profile of {' and '.join(lacking)}")
-    distance = signed_distance(coordinates, mask, graph.connectivities)
-    reason = abundance_reason or mask.reason
-    if not reason and np.isnan(distance).all():
-        reason = "tumour and liver tissue nowhere touch in this section"
-    # Coordinates from an image put the pitch a few per cent off its nominal value.
-    if not reason and margin_um < 1.1 * graph.pitch_um:
-        reason = (
-            f"a margin of {margin_um:g} um on either side is not wider than the border's uncertainty of one spot "
-            f"({graph.pitch_um:.0f} um)"
-        )
-        distance = np.full(len(coordinates), np.nan)
-    zone = assign_zones(distance, margin_um=margin_um, core_um=core_um, distant_um=distant_um)
-    filled = np.where(np.isnan(fractions), -1, fractions) if types else fractions
-    dominant = np.full(len(coordinates), keys.UNKNOWN, dtype=object)
-    if types and len(coordinates):
-        known = ~np.isnan(fractions).all(axis=1)
-        dominant[known] = np.asarray(types, dtype=object)[filled[known].argmax(axis=1)]
-    result.obs[keys.TUMOUR] = mask.tumour
-    result.obs[keys.SIGNED_DISTANCE] = distance
+    found = _by_expression(coordinates, units, mask)
+    found = replace(found, reason=abundance_reason or outline_reason or found.reason)
+    source, agreement = "expression", {}
+    if outline is not None:
+        by_hand = _by_outline(coordinates, units, mask, outline)
+        agreement = _agreement(by_hand, found)
+        found, source = by_hand, "polygon"
+    reason = found.reason
+    border = no_border() if reason else found.border
+    distance = signed_distance(coordinates, found.side, border)
+    zoned = distance
+    if not reason:
+        limits = {"resolution": resolution, "pitch_um": graph.pitch_um, "tile_um": tile_um}
+        reason = margin_refusal(margin_um, **limits)
+        zoned = np.full(len(distance), np.nan) if reason else distance
+    zone = assign_zones(zoned, margin_um=margin_um, core_um=core_um, distant_um=distant_um)
+    result.obs[keys.TUMOUR] = found.tumour
+    result.obs[keys.SIGNED_DISTANCE] = zoned
     result.obs[keys.ZONE] = pd.Categorical(zone, categories=list(keys.ZONES))
-    result.obs[keys.DOMINANT_TYPE] = pd.Categorical(dominant)
+    result.obs[keys.DOMINANT_TYPE] = pd.Categorical(_dominant(fractions, types))
     result.obsm[keys.ABUNDANCE] = np.asarray(fractions, dtype=np.float32)
     result.uns[keys.ABUNDANCE_TYPES] = np.asarray(types, dtype=object)
     result.obsp[keys.SPATIAL_GRAPH] = graph.connectivities
-    band = [] if np.isnan(graph.pitch_um) else [graph.pitch_um / 2, graph.pitch_um]
+    result.uns[BORDER] = pack_lines(border)
+    band = [] if np.isnan(units.pitch_um) else [units.pitch_um / 2, units.pitch_um]
+    if source == "polygon":
+        band = [0.0, agreement["median_um"]] if agreement else []
     result.uns[keys.META] = dict(result.uns.get(keys.META, {})) | {
         "border_reason": reason,
         "abundance_reason": abundance_reason,
+        "border_source": "" if border.is_empty else source,
+        "border_agreement": json.dumps(agreement),
+        "polygon_notes": json.dumps(list(outline.notes) if outline is not None else []),
+        "interface_mm": border_mm(border),
+        "n_liver": int(found.liver.sum()),
         "pitch_um": graph.pitch_um,
         "array": graph.kind,
         "border_band_um": json.dumps(band),
     }
     counts = pd.Series(zone, dtype=object).value_counts()
-    logger.info("section: %d spots, %d tumour, %d liver", len(coordinates), mask.tumour.sum(), mask.liver.sum())
+    logger.info(
+        "section: %d %ss, %d tumour, %d liver, %.2f mm of border (%s)",
+        len(coordinates), resolution, found.tumour.sum(), found.liver.sum(), border_mm(border), source,
+    )  # fmt: skip
     logger.info(
         "zones: %s%s", ", ".join(f"{z} {counts.get(z, 0)}" for z in keys.ZONES), f"; {reason}" if reason else ""
     )
     return result
+
+
+def _tile_units(
+    coordinates: np.ndarray, evidence: list[np.ndarray], *, tile_um: float, min_component: int
+) -> tuple[_Units, list[np.ndarray]]:
+    tiles = square_tiles(coordinates, tile_um=tile_um)
+    n = len(tiles.centres)
+    pairs = cKDTree(tiles.centres).query_pairs(1.5 * tile_um, output_type="ndarray") if n else np.empty((0, 2), int)
+    graph = sp.coo_matrix((np.ones(len(pairs), dtype=np.float32), pairs.T), shape=(n, n))
+    number = int(np.ceil(min_component * VISIUM_SPOT_UM2 / tile_um**2))
+    units = _Units(tiles.centres, tiles.member, (graph + graph.T).tocsr(), tile_um, True, number, "tiles")
+    return units, [tiles.mean(values) for values in evidence]
+
+
+def _by_expression(coordinates: np.ndarray, units: _Units, mask: Mask) -> _Found:
+    border = expression_border(units.coordinates, mask, pitch_um=units.pitch_um, regular=units.regular)
+    reason = mask.reason
+    if not reason and border.is_empty:
+        reason = "tumour and liver tissue nowhere touch in this section"
+    member, known = units.member, units.member >= 0
+    tumour, liver, side = (np.zeros(len(coordinates), dtype=bool) for _ in range(3))
+    if len(units.coordinates):
+        tumour[known], liver[known] = mask.tumour[member[known]], mask.liver[member[known]]
+        side[known] = tumour_side(units.coordinates, mask)[member[known]]
+        if not known.all():  # cells where there is hardly any tissue go with the nearest of their kind
+            side[~known] = side[known][cKDTree(coordinates[known]).query(coordinates[~known])[1]]
+    return _Found(border, tumour, liver, side, reason)
+
+
+def _by_outline(coordinates: np.ndarray, units: _Units, mask: Mask, outline: Outline) -> _Found:
+    """Tumour is what lies in the outline; the rest is liver where it was drawn, or where expression says hepatocytes.
+
+    Without either, all tissue outside of the outline counts as liver.
+    """
+    import shapely
+
+    def within(shape, points):
+        shapely.prepare(shape)
+        return shapely.contains_xy(shape, points[:, 0], points[:, 1])
+
+    tumour, inside = within(outline.tumour, coordinates), within(outline.tumour, units.coordinates)
+    if outline.liver is not None:
+        liver, around = within(outline.liver, coordinates), within(outline.liver, units.coordinates)
+    elif np.isnan(mask.balance).all():
+        liver, around = ~tumour, ~inside
+    else:
+        around, known = mask.liver, units.member >= 0
+        liver = np.zeros(len(coordinates), dtype=bool)
+        liver[known] = around[units.member[known]]
+    liver, around = liver & ~tumour, around & ~inside
+    reason = ""
+    for kind, number in (("tumour", inside.sum()), ("liver", around.sum())):
+        if number < units.min_number:
+            reason = reason or (
+                f"no {kind} tissue by the pathologist's polygon ({number} {kind} {units.name}, "
+                f"{units.min_number} needed)"
+            )
+    border = outline_border(
+        outline.tumour,
+        units.coordinates,
+        Mask(inside, around, mask.balance, reason),
+        inside=inside,
+        pitch_um=units.pitch_um,
+    )
+    if not reason and border.is_empty:
+        reason = "the pathologist's polygon has no outline with tumour on one side and liver on the other"
+    return _Found(border, tumour, liver, tumour, reason)
+
+
+def _agreement(by_hand: _Found, expression: _Found) -> dict[str, float]:
+    """Median distance (um) between the two borders, and share of spots on the same side; empty if one has none."""
+    if by_hand.reason or expression.reason:
+        return {}
+    first, second = border_points(by_hand.border), border_points(expression.border)
+    apart = np.concatenate([cKDTree(second).query(first)[0], cKDTree(first).query(second)[0]])
+    return {"median_um": float(np.median(apart)), "same_side": float((by_hand.side == expression.side).mean())}
+
+
+def _dominant(fractions: np.ndarray, types: tuple[str, ...]) -> np.ndarray:
+    dominant = np.full(len(fractions), keys.UNKNOWN, dtype=object)
+    known = ~np.isnan(fractions).all(axis=1) if types else np.zeros(len(fractions), dtype=bool)
+    if known.any():
+        filled = np.where(np.isnan(fractions), -1, fractions)
+        dominant[known] = np.asarray(types, dtype=object)[filled[known].argmax(axis=1)]
+    return dominant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,16 +12,22 @@ from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from scipy.spatial import cKDTree
 
 from livermet import keys
+from livermet.neighbourhood import of_one_resolution
 from livermet.plots.style import ACCENT, INK, LIGHT, ZONE_COLOURS, colours, message_figure, new_figure
 from livermet.section import NO_NICHE, Section
 
-BAR_UM = 500.0
+BARS_UM = (1000.0, 500.0, 200.0, 100.0)
+GRID_POINTS = 240
+UNITS = {"spot": "spots", "bin": "bins", "cell": "cells"}
 
 
-def plot_section(section: AnnData, *, title: str, niche_names: dict[str, str], n_types: int) -> Figure:
-    """One section: image with the tumour's outline, signed distance, zones, niches, and its most abundant types.
+def plot_section(
+    section: AnnData, *, title: str, niche_names: dict[str, str], n_types: int, margin_um: float
+) -> Figure:
+    """One section: image with the border, signed distance, zones, niches, and its most abundant types.
 
     Parameters
     ----------
@@ -30,6 +37,8 @@ def plot_section(section: AnnData, *, title: str, niche_names: dict[str, str], n
         Name of each niche label.
     n_types
         Number of types shown, the most abundant ones on average; malignant cells and hepatocytes are always there.
+    margin_um
+        Half-width of the invasive margin, drawn on either side of the border.
     """
     if section.n_obs == 0:
         reason = section.uns.get(keys.META, {}).get("reason") or "no spot was kept"
@@ -53,7 +62,8 @@ def plot_section(section: AnnData, *, title: str, niche_names: dict[str, str], n
     parts = np.atleast_1d(parts)
     top = parts[0].subplots(1, n_columns)
     patient = section.obs[keys.PATIENT].iloc[0]
-    figure.suptitle(f"{title}, patient {patient}, {section.n_obs} spots", fontsize=10, weight="bold")
+    unit = UNITS[str(meta.get(keys.RESOLUTION, "spot"))]
+    figure.suptitle(f"{title}, patient {patient}, {section.n_obs:,} {unit}", fontsize=10, weight="bold")
 
     _image(top[0], section, meta)
     distance = section.obs[keys.SIGNED_DISTANCE].to_numpy(dtype=float)
@@ -64,7 +74,8 @@ def plot_section(section: AnnData, *, title: str, niche_names: dict[str, str], n
         limit = np.nanpercentile(np.abs(distance), 98)
         spots = _spots(top[1], section, meta, values=distance, cmap="RdBu", limits=(-limit, limit))
         _colourbar(top[1], spots, "um, negative in tumour")
-        top[1].set_title("Signed distance")
+        _border(top[1], section, meta, margin_um=margin_um)
+        top[1].set_title("Signed distance, margin")
     zones = section.obs[keys.ZONE].astype(str)
     _categories(top[2], section, meta, zones, ZONE_COLOURS, {name: name.replace("_", " ") for name in ZONE_COLOURS})
     top[2].set_title("Zones")
@@ -78,7 +89,7 @@ def plot_section(section: AnnData, *, title: str, niche_names: dict[str, str], n
             values = abundance[name].to_numpy(dtype=float)
             limit = max(float(np.nanpercentile(values, 99)), 0.02)
             spots = _spots(ax, section, meta, values=values, cmap="magma_r", limits=(0, limit))
-            _colourbar(ax, spots, "fraction of cells")
+            _colourbar(ax, spots, "probability" if unit == "cells" else "fraction of cells")
             ax.set_title(name)
         for ax in below.ravel()[len(shown) :]:
             ax.remove()
@@ -110,8 +121,10 @@ def _frame(ax: Axes, section: AnnData, meta: dict) -> None:
     ax.set(xlim=(low[0], high[0]), ylim=(high[1] + 2.2 * pitch, low[1]), aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     y = high[1] + 0.5 * pitch
-    ax.plot([low[0] + pitch, low[0] + pitch + BAR_UM], [y, y], color=INK, lw=2, solid_capstyle="butt")
-    ax.text(low[0] + 1.6 * pitch + BAR_UM, y, f"{BAR_UM:.0f} um", va="center", fontsize=6)
+    width = high[0] - low[0]
+    bar = next((length for length in BARS_UM if length <= 0.3 * width), BARS_UM[-1])
+    ax.plot([low[0] + pitch, low[0] + pitch + bar], [y, y], color=INK, lw=2, solid_capstyle="butt")
+    ax.text(low[0] + pitch + bar + 0.02 * width, y, f"{bar:.0f} um", va="center", fontsize=6)
 
 
 def _spots(
@@ -157,7 +170,7 @@ def _categories(
 
 
 def _image(ax: Axes, section: AnnData, meta: dict) -> None:
-    """The stained image if there is one, else the spots; the outline of the tumour on it."""
+    """The stained image if there is one, else the tumour mask; the border with its band of uncertainty on it."""
     library = str(section.obs[keys.LIBRARY].iloc[0])
     slot = section.uns.get(keys.SPATIAL, {}).get(library, {})
     image = slot.get("images", {}).get("lowres")
@@ -169,9 +182,40 @@ def _image(ax: Axes, section: AnnData, meta: dict) -> None:
         per_um = float(slot["scalefactors"]["tissue_lowres_scalef"])
         ax.imshow(image, extent=(0, image.shape[1] / per_um, image.shape[0] / per_um, 0), interpolation="bilinear")
         _frame(ax, section, meta)
-        ax.set_title("Image, tumour outlined")
-    if tumour.any() and not tumour.all():
+        ax.set_title("Image")
+    if not section.obs[keys.SIGNED_DISTANCE].isna().all():
+        band = json.loads(meta["border_band_um"])
+        _border(ax, section, meta, band_um=band[-1] if band else 0.0)
+        ax.set_title(f"{ax.get_title()}, border")
+    elif tumour.any() and not tumour.all():
         _outline(ax, section, tumour)
+        ax.set_title(f"{ax.get_title()}, tumour outlined")
+
+
+def _border(ax: Axes, section: AnnData, meta: dict, *, band_um: float = 0.0, margin_um: float = 0.0) -> None:
+    """The border as a line, with a band of uncertainty or the limits of the margin on either side.
+
+    Band and limits are read off a grid of distances from the nearest spots, within two pitches of any.
+    """
+    xy = np.asarray(section.obsm[keys.SPATIAL], dtype=float)
+    distance = section.obs[keys.SIGNED_DISTANCE].to_numpy(dtype=float)
+    step = max(np.ptp(xy, axis=0).max() / GRID_POINTS, _pitch(meta) / 3)
+    axes = [np.arange(low, high + step, step) for low, high in zip(xy.min(axis=0), xy.max(axis=0), strict=True)]
+    x, y = np.meshgrid(*axes)
+    nearest, at = cKDTree(xy).query(np.column_stack([x.ravel(), y.ravel()]), k=min(4, len(xy)))
+    near = 1 / (nearest.reshape(x.size, -1) + 1e-3)
+    field = (near * distance[at.reshape(x.size, -1)]).sum(axis=1) / near.sum(axis=1)
+    field = np.where(nearest.reshape(x.size, -1)[:, 0] <= max(2 * _pitch(meta), 2 * step), field, np.nan)
+    field = np.ma.masked_invalid(field.reshape(x.shape))
+    low, high = field.min(), field.max()
+    if band_um and low < band_um and high > -band_um:
+        ax.contourf(x, y, field, levels=[-band_um, band_um], colors=[ACCENT], alpha=0.25)
+    lines = [(0.0, "-"), (-margin_um, ":"), (margin_um, ":")] if margin_um else [(0.0, "-")]
+    for level, style in lines:
+        if low < level < high:
+            ax.contour(
+                x, y, field, levels=[level], colors=[INK if margin_um else ACCENT], linewidths=1.2, linestyles=style
+            )
 
 
 def _outline(ax: Axes, section: AnnData, tumour: np.ndarray) -> None:
@@ -197,11 +241,14 @@ def _words(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, color="#555555", wrap=True, transform=ax.transAxes)
 
 
-def plot_niches(niches: pd.DataFrame, labels: pd.DataFrame, patients: dict[str, str]) -> Figure:
-    """Composition of each niche against all spots, and how often it stands in each section.
+def plot_niches(
+    niches: pd.DataFrame, labels: pd.DataFrame, patients: dict[str, str], consensus: pd.DataFrame
+) -> Figure:
+    """Composition of each niche against all spots, whether expression confirms it, and its share of each section.
 
-    patients: patient of each section (library id to patient id).
+    patients: patient of each section (library id to patient id). consensus: agreement of both definitions.
     """
+    niches = niches[niches["definition"] == "composition"]
     if niches.empty:
         return message_figure("No niches: the scope has no section, or too few spots with abundances.")
     summary = niches.drop_duplicates("niche").set_index("niche")
@@ -218,10 +265,17 @@ def plot_niches(niches: pd.DataFrame, labels: pd.DataFrame, patients: dict[str, 
         )
     left.set_xticks(range(ratio.shape[1]), ratio.columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=6.5)
     rows = [
-        f"{n}  {row['name']}\n{row['n_spots']} spots, {row['n_patients']} patients" for n, row in summary.iterrows()
+        f"{n}  {row['name']}{'' if row['confirmed'] else ' (not confirmed)'}\n{row['n_spots']} "
+        f"{UNITS[row['resolution']]}, {row['n_patients']} patients, Jaccard {row['jaccard']:.2f} with {row['match']}"
+        for n, row in summary.iterrows()
     ]
     left.set_yticks(range(len(rows)), rows, fontsize=6.5)
-    left.set_title("Cell types in each niche (numbers: mean share of 10 % or more)")
+    overall = consensus[consensus["library_id"] == "all"]
+    agreement = ", ".join(f"{UNITS[row.resolution]} {row.ari:.2f}" for row in overall.itertuples())
+    left.set_title(
+        "Cell types in each niche (numbers: mean share of 10 % or more)\n"
+        f"agreement with niches by expression (adjusted Rand index): {agreement}"
+    )
     left.spines[:].set_visible(False)
     bar = figure.colorbar(heat, ax=left, shrink=0.8, pad=0.01, aspect=25)
     bar.set_label("log2 share against all spots", fontsize=7)
@@ -246,28 +300,33 @@ def plot_stability(stability: pd.DataFrame, *, min_ari: float) -> Figure:
     """Agreement of repeated clusterings for each number of niches; the chosen one is filled."""
     if stability.empty:
         return message_figure("No niches: the scope has no section, or too few spots with abundances.")
-    figure = new_figure(width=5, height=3)
-    ax = figure.subplots()
-    ax.errorbar(stability["k"], stability["ari_mean"], yerr=stability["ari_sd"], color=INK, lw=1, capsize=2)
-    for chosen, group in stability.groupby("chosen"):
-        face = ACCENT if chosen else "white"
-        ax.scatter(group["k"], group["ari_mean"], s=36, color=face, edgecolor=INK, zorder=3)
-    ax.axhline(min_ari, color="#888888", lw=0.8, ls="--")
-    ax.text(stability["k"].min(), min_ari - 0.02, f"wanted: {min_ari:g}", ha="left", va="top", fontsize=7)
-    k = int(stability.loc[stability["chosen"] == 1, "k"].iloc[0])
-    title = f"{k} niches chosen" + (", the largest number tried" if k == stability["k"].max() else "")
-    ax.set(xlabel="number of niches", ylabel="adjusted Rand index", ylim=(0, 1.03), title=title)
-    ax.set_xticks(stability["k"])
+    panels = list(stability.groupby(["resolution", "definition"], sort=False))
+    n_columns = min(2, len(panels))
+    n_rows = int(np.ceil(len(panels) / n_columns))
+    figure = new_figure(width=4.5 * n_columns, height=3 * n_rows)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
+    for ax, ((resolution, _), table) in zip(axes.ravel(), panels, strict=False):
+        ax.errorbar(table["k"], table["ari_mean"], yerr=table["ari_sd"], color=INK, lw=1, capsize=2)
+        for chosen, group in table.groupby("chosen"):
+            face = ACCENT if chosen else "white"
+            ax.scatter(group["k"], group["ari_mean"], s=36, color=face, edgecolor=INK, zorder=3)
+        ax.axhline(min_ari, color="#888888", lw=0.8, ls="--")
+        ax.text(table["k"].min(), min_ari - 0.02, f"wanted: {min_ari:g}", ha="left", va="top", fontsize=7)
+        k = int(table.loc[table["chosen"] == 1, "k"].iloc[0])
+        note = f"{k} niches of {UNITS[resolution]} by {table['basis'].iloc[0]}"
+        ax.set_title(note + (",\nthe largest number tried" if k == table["k"].max() else ""))
+        ax.set(xlabel="number of niches", ylabel="adjusted Rand index", ylim=(0, 1.03))
+        ax.set_xticks(table["k"])
     return figure
 
 
 def plot_neighbourhood(neighbourhood: pd.DataFrame, *, min_spots: int) -> Figure:
     """Median z over patients for each pair of types, and in how many patients it could be computed.
 
-    Sections without border are left out here, since their null is the weaker one; of several sections of a patient
-    the mean is taken first.
+    Sections without border are left out here, since their null is the weaker one, and those of another resolution than
+    most patients have; of several sections of a patient the mean is taken first.
     """
-    used = neighbourhood[(neighbourhood["null"] == "distance_bins") & neighbourhood["z"].notna()]
+    used = of_one_resolution(neighbourhood[(neighbourhood["null"] == "distance_bins") & neighbourhood["z"].notna()])
     if used.empty:
         return message_figure(
             f"No neighbourhood statistics: no section has a tumour-liver border and {min_spots} spots with abundances."
@@ -294,7 +353,8 @@ def plot_neighbourhood(neighbourhood: pd.DataFrame, *, min_spots: int) -> Figure
     bar = figure.colorbar(heat, ax=ax, shrink=0.7, pad=0.01, aspect=25)
     bar.set_label("median z over patients", fontsize=7)
     bar.outline.set_visible(False)
-    note = f"Neighbours beyond distance (n = {most} patients, each timepoint by itself"
+    unit = UNITS[used["resolution"].iloc[0]]
+    note = f"Neighbouring {unit} beyond distance (n = {most} patients, each timepoint by itself"
     ax.set_title(note + (", fewer where a number stands)" if (number.to_numpy() < most).any() else ")"))
     return figure
 

@@ -18,9 +18,12 @@ import yaml
 from scipy import sparse
 
 from livermet.files import write_parquet, write_table, write_text
-from livermet.simulate import clinical, expression, hard, persons, tissue, write
+from livermet.simulate import clinical, expression, hard, persons, sections, write
+from livermet.simulate.cells import simulate_cells_section
 from livermet.simulate.design import (
+    ADMIXTURE_ONLY,
     DECOY_PAIR,
+    MARGIN_PROGRAMME,
     NULL_PAIR,
     PLANTED_PAIR,
     SIZES,
@@ -29,7 +32,7 @@ from livermet.simulate.design import (
     study_design,
 )
 
-__all__ = ["SIZES", "StudyDesign", "cohort_counts", "simulate_study", "study_design"]
+__all__ = ["SIZES", "StudyDesign", "cohort_counts", "simulate_cells_section", "simulate_study", "study_design"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,14 +121,19 @@ def _write_study(folder: Path, design: StudyDesign) -> None:
     cnv = cnv[~cnv["patient_id"].isin(_patients_of(cases, hard.NO_COPY_NUMBER))]
     alleles = persons.simulate_alleles(patients, design)
     tables = clinical.clinical_tables(patients, design)
-    tables["samples"] = _samples(patients, tables, design)
-    libraries, sections = _libraries(patients, tables["samples"], cases, design)
-    tables["pathology"] = _pathology(patients, tables["samples"], design)
+    with_cells = _samples(patients, tables, design)
+    surgery = tables["local_treatment"].set_index("patient_id")["day"]
+    more, growth = sections.section_samples(patients, with_cells, surgery, design)
+    tables["samples"] = pd.concat([with_cells, more], ignore_index=True) if len(more) else with_cells
+    plan = sections.plan_sections(patients, tables["samples"], growth, design, design.rng("libraries"))
+    libraries = _libraries(patients, with_cells, plan, cases, design)
+    tables["pathology"] = _pathology(tables["samples"], growth, design)
 
-    cells, spots, abundance = [], [], []
+    cells, facts, of_sections = [], [], sections.Truth()
     truth_of = patients.set_index("patient_id", drop=False)
     few, rich = _patients_of(cases, hard.FEW_CELLS), _patients_of(cases, hard.HEPATOCYTE_RICH)
     samples = tables["samples"].set_index("sample_id")
+    plan_of = plan.set_index("library_id", drop=False)
     for row in libraries.itertuples():
         patient = truth_of.loc[samples.loc[row.sample_id, "patient_id"]]
         events = cnv[cnv["patient_id"] == patient["patient_id"]]
@@ -140,23 +148,41 @@ def _write_study(folder: Path, design: StudyDesign) -> None:
             own_design = replace(design, **n_cells)
             table = _cell_library(study, row, patient, sample, events, own, atlas, fractions, own_design)
             cells.append(table)
+            n_barcodes = len(table)
         else:
-            section = sections.set_index("library_id").loc[row.library_id]
-            table, shares = _section_library(study, row, patient, section, events, own, atlas, patients, design)
-            spots.append(table)
-            abundance.append(shares)
-        logger.info("%s: %d barcodes", row.library_id, len(table))
+            fact = sections.write_section(
+                study,
+                row,
+                plan_of.loc[row.library_id],
+                patient=patient,
+                cnv=events,
+                alleles=own,
+                atlas=atlas,
+                patients=patients,
+                design=design,
+                truth=of_sections,
+            )
+            facts.append({"library_id": row.library_id, **fact})
+            n_barcodes = fact["n_barcodes"]
+        logger.info("%s: %d barcodes", row.library_id, n_barcodes)
     tables["libraries"], traps = persons.plant_traps(study, libraries, patients, tables["samples"], design)
 
     for name, table in tables.items():
         write_table(table, study / f"{name}.tsv")
-    cells, spots = pd.concat(cells, ignore_index=True), pd.concat(spots, ignore_index=True)
-    for name, table in (("cells", cells), ("spots", spots)):
-        text = table.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n")
-        write.write_gzip(text.encode(), truth / f"{name}.tsv.gz")
-    write_parquet(pd.concat(abundance, ignore_index=True), truth / "abundance.parquet")
+    cells = pd.concat(cells, ignore_index=True)
+    per_barcode = {"cells": [cells], "spots": of_sections.spots}
+    per_barcode |= {"bins": of_sections.bins, "section_cells": of_sections.cells}
+    for name, parts in per_barcode.items():
+        if parts:
+            table = pd.concat(parts, ignore_index=True)
+            text = table.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n")
+            write.write_gzip(text.encode(), truth / f"{name}.tsv.gz")
+    for name, parts in {"abundance": of_sections.abundance, "bin_abundance": of_sections.bin_abundance}.items():
+        if parts:
+            write_parquet(pd.concat(parts, ignore_index=True), truth / f"{name}.parquet")
     write_table(patients, truth / "patients.tsv")
-    write_table(sections, truth / "sections.tsv")
+    facts = pd.DataFrame(facts).astype({"n_tail": "Int64"})
+    write_table(plan.merge(facts, on="library_id"), truth / "sections.tsv")
     write_table(cnv, truth / "cnv.tsv")
     write_table(alleles.rename_axis("patient_id").reset_index(), truth / "alleles.tsv")
     write_table(traps, truth / "traps.tsv")
@@ -166,7 +192,14 @@ def _write_study(folder: Path, design: StudyDesign) -> None:
     write_table(programmes, truth / "programmes.tsv")
     write_text(yaml.safe_dump(design.as_dict(), sort_keys=False), truth / "parameters.yaml")
     write_text(MARKER_TEXT, study / MARKER)
-    logger.info("%d patients, %d libraries, %d cells, %d spots", len(patients), len(libraries), len(cells), len(spots))
+    n_in_sections = int(facts["n_barcodes"].sum())
+    logger.info(
+        "%d patients, %d libraries, %d cells, %d barcodes of sections",
+        len(patients),
+        len(libraries),
+        len(cells),
+        n_in_sections,
+    )
 
 
 def _patients_of(cases: pd.DataFrame, case: str) -> list[str]:
@@ -208,13 +241,12 @@ def _samples(patients: pd.DataFrame, tables: dict[str, pd.DataFrame], design: St
 
 
 def _libraries(
-    patients: pd.DataFrame, samples: pd.DataFrame, cases: pd.DataFrame, design: StudyDesign
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Single-cell libraries of all samples, sections of some, and the truth per section."""
-    rng = design.rng("libraries")
+    patients: pd.DataFrame, samples: pd.DataFrame, plan: pd.DataFrame, cases: pd.DataFrame, design: StudyDesign
+) -> pd.DataFrame:
+    """Single-cell libraries of the samples that have them, and the sections of the plan."""
     few, own_chemistry = _patients_of(cases, hard.FEW_CELLS), _patients_of(cases, hard.OWN_CHEMISTRY)
     batch = patients.set_index("patient_id")["batch"]
-    rows, sections = [], []
+    rows = []
     for i, sample in enumerate(samples.itertuples()):
         library = f"{sample.sample_id}-SC"
         mtx = i % design.mtx_every == 1
@@ -234,74 +266,20 @@ def _libraries(
                 "boundary_path": None,
             }
         )
-    table = patients.merge(samples[["patient_id", "sample_id"]], on="patient_id")
-    liver = table[table["group"] == "t0_liver"]
-    n_pre = design.n_sections - design.n_resection_sections
-    classes = {y: rng.permutation(liver.loc[liver["responder"] == y, "sample_id"]).tolist() for y in (0, 1)}
-    n_non = min(len(classes[0]), n_pre // 2)
-    chosen = [(s, 0) for s in classes[0][:n_non]] + [(s, 1) for s in classes[1][: n_pre - n_non]]
-    n_later = design.n_resection_sections
-    later = table.loc[table["group"] == "resection_only", "sample_id"].tolist()[:n_later]
-    for kind, (sample_id, responder) in enumerate(chosen):
-        rank = kind if responder == 0 else kind - n_non
-        # One section without liver, one with little, one negative control: each where its class has sections to spare.
-        layout = (
-            "little_liver" if responder == 0 and rank == 3 else "no_liver" if responder == 1 and rank == 2 else "border"
-        )
-        sections.append((sample_id, responder, "core", layout, int(responder == 1 and rank == 0)))
-    sections += [(sample_id, 1, "block", "border", 0) for sample_id in later]
-    if len(chosen) - n_non < 1:
-        raise ValueError(
-            "n_sections: no responder has a section, so none can be the negative control; give more sections"
-        )
-    truth = []
-    patient_of = table.set_index("sample_id")["patient_id"]
-    for i, (sample_id, responder, shape, layout, control) in enumerate(sorted(sections)):
-        library = f"{sample_id}-VIS"
-        pixel_um = float(rng.choice([0.5, 0.65]))
-        rows.append(
-            {
-                "library_id": library,
-                "sample_id": sample_id,
-                "modality": "visium",
-                "batch": batch[patient_of[sample_id]],
-                "path": f"raw/{library}",
-                "raw_path": None,
-                "chemistry": "Visium V1",
-                "expected_cells": None,
-                "pixel_um": pixel_um if i % 3 == 0 else None,
-                "boundary_path": None,
-            }
-        )
-        truth.append(
-            {
-                "library_id": library,
-                "sample_id": sample_id,
-                "patient_id": patient_of[sample_id],
-                "responder": responder,
-                "shape": shape,
-                "layout": layout,
-                "negative_control": control,
-                "planted_niche": int(responder == 0 and layout != "no_liver"),
-                "pixel_um": pixel_um,
-                "positions_header": int(i % 2 == 0),
-            }
-        )
-    libraries = pd.DataFrame(rows).astype({"expected_cells": "Int64"})
-    return libraries, pd.DataFrame(truth)
+    rows += sections.section_libraries(plan, batch)
+    return pd.DataFrame(rows).astype({"expected_cells": "Int64"})
 
 
-def _pathology(patients: pd.DataFrame, samples: pd.DataFrame, design: StudyDesign) -> pd.DataFrame:
+def _pathology(samples: pd.DataFrame, growth: pd.Series, design: StudyDesign) -> pd.DataFrame:
     """Growth pattern of biopsies and resections with liver tissue; regression grade of resections only."""
     rng = design.rng("pathology")
-    hgp = patients.set_index("patient_id")["hgp"]
     rows = []
     for sample in samples[samples["tissue"] == "liver_met"].itertuples():
         if sample.method == "eus_fnb":
             continue  # too little interface in a fine-needle biopsy
         main = int(rng.integers(14, 20)) * 5
-        percent = dict.fromkeys(clinical.HGPS, 0) | {hgp[sample.patient_id]: main}
-        second = "desmoplastic" if hgp[sample.patient_id] != "desmoplastic" else "replacement"
+        percent = dict.fromkeys(clinical.HGPS, 0) | {growth[sample.sample_id]: main}
+        second = "desmoplastic" if growth[sample.sample_id] != "desmoplastic" else "replacement"
         percent[second] = 100 - main
         surgical = sample.method == "surgical"
         rows.append(
@@ -381,81 +359,10 @@ def _cell_library(
     return truth
 
 
-def _section_library(
-    study: Path,
-    row: Any,
-    patient: pd.Series,
-    section: pd.Series,
-    cnv: pd.DataFrame,
-    alleles: pd.Series,
-    atlas: expression.Atlas,
-    patients: pd.DataFrame,
-    design: StudyDesign,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Simulate and write one section; returns its truth per spot and the cell-type fractions."""
-    rng = design.rng(f"section {row.library_id}")
-    geometry = tissue.simulate_section(
-        design, shape=section["shape"], layout=section["layout"], hgp=patient["hgp"], rng=rng
-    )
-    rates = expression.library_rates(
-        atlas, design, patient=patient, batch=row.batch, chemistry=row.chemistry, platform="visium"
-    )
-    counts, truth, abundance = tissue.simulate_spots(
-        atlas,
-        design,
-        geometry,
-        rates=rates,
-        deviations=clinical.composition_deviations(patients, design).loc[patient["patient_id"]],
-        malignant_shares=clinical.malignant_shares(patient),
-        hgp=patient["hgp"],
-        cnv=cnv,
-        planted_niche=bool(section["planted_niche"]),
-        negative_control=bool(section["negative_control"]),
-        rng=rng,
-    )
-    spots = geometry.spots.assign(barcode=rng.permutation(write.barcodes(len(geometry.spots), rng)))
-    counts = persons.add_personal_counts(
-        counts,
-        atlas.genes,
-        levels=persons.spot_levels(abundance, counts.shape[0]),
-        alleles=alleles,
-        sex=patient["sex"],
-        platform="visium",
-        library=row.library_id,
-        design=design,
-    )
-    inside = spots["in_tissue"] == 1
-    order = np.argsort(spots.loc[inside, "barcode"].to_numpy())
-    names = spots.loc[inside, "barcode"].to_numpy()
-    folder = study / row.path
-    write.write_10x_h5(
-        counts[order],
-        names[order].tolist(),
-        persons.with_personal_genes(atlas.genes),
-        folder / "filtered_feature_bc_matrix.h5",
-        library_id=row.library_id,
-        chemistry="Spatial 3' v1",
-        software="spaceranger-2.1.0" if section["positions_header"] else "spaceranger-1.3.1",
-    )
-    height, width = (np.array(geometry.outline.shape) - 1) * tissue.GRID_UM
-    write.write_spatial(
-        spots,
-        tissue.draw_image(geometry, hgp=patient["hgp"], longest_side=design.image_pixels, rng=rng),
-        folder / "spatial",
-        pixel_um=section["pixel_um"],
-        image_scale=design.image_pixels / max(height, width),
-        header=bool(section["positions_header"]),
-    )
-    truth.insert(0, "barcode", names)
-    truth.insert(0, "library_id", row.library_id)
-    abundance.insert(0, "barcode", names[abundance.pop("spot").to_numpy()])
-    abundance.insert(0, "library_id", row.library_id)
-    return truth, abundance
-
-
 def _effects(atlas: expression.Atlas, design: StudyDesign) -> pd.DataFrame:
     """What is planted, and what looks like it but is not; every feature not listed is null."""
-    margin_genes = ",".join(atlas.genes["symbol"].to_numpy()[atlas.margin_genes])
+    symbols = atlas.genes["symbol"].to_numpy()
+    margin_genes, seeping = ",".join(symbols[atlas.raised_at_border]), ",".join(_genes_of(atlas, ADMIXTURE_ONLY))
     pair = {"planted": PLANTED_PAIR, "null": NULL_PAIR, "decoy": DECOY_PAIR}
     names = {key: f"{sender}:{ligand}-{receptor}>malignant_ductal" for key, (sender, ligand, receptor) in pair.items()}
     basal = design.basal_mean_responder - design.basal_mean_nonresponder
@@ -490,11 +397,22 @@ def _effects(atlas: expression.Atlas, design: StudyDesign) -> pd.DataFrame:
         (names["null"], "interaction_null", 0.0, "ligand varies between patients without effect"),
         (names["decoy"], "interaction_decoy", 0.0, "follows the planted outcome through the ambient fraction only"),
         (
-            "margin_programme",
+            MARGIN_PROGRAMME,
             "margin_programme",
             design.margin_log_fold,
             f"malignant cells at the border; genes: {margin_genes}",
         ),
+        (
+            ADMIXTURE_ONLY,
+            "admixture",
+            0.0,
+            f"hepatocyte RNA that seeps into tumour at the border; malignant cells do not change; genes: {seeping}",
+        ),
         ("hep_injured_margin", "hepatocyte_gradient", 0.75, f"share at the border, decay {design.saa_decay_um:g} um"),
     ]
     return pd.DataFrame(rows, columns=["feature", "kind", "beta", "remark"])
+
+
+def _genes_of(atlas: expression.Atlas, target: str) -> list[str]:
+    """Genes of one target in the table of programmes."""
+    return atlas.programmes.loc[atlas.programmes["target"] == target, "gene"].tolist()

@@ -25,10 +25,16 @@ class StudyDesign:
     n_cells: int = 400
     n_spots: int = 400
     n_genes: int = 6000  # genes with a genomic position; markers without one and MT genes come on top
-    n_sections: int = 12
+    n_sections: int = 13  # Visium sections of metastases
     n_primary_only: int = 2  # patients whose only tissue at T0 is the primary
     n_resection_only: int = 2  # patients without tissue at T0, but with a resection specimen
-    n_resection_sections: int = 2
+    # Beyond the patients without tissue at T0, other resected patients give them.
+    n_resection_sections: int = 3
+    n_adjacent_sections: int = 1  # Visium sections of liver without tumour
+    n_hd: int = 1  # Visium HD sections
+    n_xenium: int = 2  # Xenium sections
+    core_mm2: float = 1.2  # area of an HD or Xenium section of a biopsy; of a resection, twice as much
+    polygon_every: int = 3  # of every n-th section with a border a pathologist drew the tumour
     raw_every: int = 4  # every n-th single-cell library also has its raw droplets
     mtx_every: int = 12  # every n-th single-cell library comes as the mtx folder
     n_empty: int = 2000  # empty droplets in a raw matrix
@@ -92,6 +98,9 @@ class StudyDesign:
     decoy_soup: float = 0.9  # how strongly the ambient fraction follows the planted ligand (confounded decoy)
     margin_log_fold: float = 1.2
     margin_decay_um: float = 150.0
+    # Replacement growth: share of single malignant cells among the cells just outside the border, and its decay.
+    tail_share: float = 0.08
+    tail_decay_um: float = 120.0
     n_margin_genes: int = 40
     saa_decay_um: float = 250.0
     niche_sigma_um: float = 55.0  # clusters of 40 um (SD) seen through spots of 55 um diameter
@@ -119,8 +128,8 @@ class StudyDesign:
                 f"n_sections: {self.n_sections} sections need more patients with liver tissue at T0 than there are; "
                 f"give at most {self.n_patients - taken + self.n_resection_sections}"
             )
-        if self.n_resection_sections > self.n_resection_only:
-            raise ValueError("n_resection_sections: cannot exceed n_resection_only")
+        if self.core_mm2 < 0.1:
+            raise ValueError(f"core_mm2: {self.core_mm2:g} is smaller than any section; give at least 0.1")
         if not 0 <= self.centre_confounding <= 1:
             raise ValueError(f"centre_confounding: {self.centre_confounding} is outside 0 to 1")
         if self.sample_swap not in ("", "cross_sex", "same_sex"):
@@ -150,6 +159,10 @@ SIZES: dict[str, StudyDesign] = {
         n_primary_only=1,
         n_resection_only=1,
         n_resection_sections=1,
+        n_adjacent_sections=0,
+        n_hd=0,
+        n_xenium=1,
+        core_mm2=0.3,
         raw_every=3,
         mtx_every=4,
         n_empty=500,
@@ -165,6 +178,10 @@ SIZES: dict[str, StudyDesign] = {
         n_primary_only=6,
         n_resection_only=6,
         n_resection_sections=4,
+        n_adjacent_sections=2,
+        n_hd=3,
+        n_xenium=4,
+        core_mm2=4.0,
     ),
 }
 
@@ -213,7 +230,7 @@ class CellType:
 # lie in the wide ranges that are plausible for liver metastases (malignant 10-50 %, T/NK 15-40, myeloid 15-40,
 # B/plasma 2-10, CAF and HSC 1-15, endothelial 1-6, hepatocyte 0-20, cholangiocyte 0-3).
 CELL_TYPES: tuple[CellType, ...] = (
-    CellType("malignant_ductal", "epithelial", 24.0, 42.0, 0.3, 24.0, 3800, 0.08),
+    CellType("malignant_ductal", "epithelial", 24.0, 42.0, 0.0, 24.0, 3800, 0.08),
     CellType("cholangiocyte", "epithelial", 2.5, 0.4, 3.0, 0.0, 2600, 0.10),
     CellType("hepatocyte", "liver_parenchyma", 11.0, 0.6, 62.0, 0.0, 3600, 0.26),
     CellType("lsec", "endothelial", 2.5, 0.2, 8.0, 0.0, 1900, 0.06),
@@ -306,6 +323,9 @@ MITO_GENES: tuple[str, ...] = tuple(
 PLANTED_PAIR = ("tam_SPP1", "SPP1", "CD44")
 NULL_PAIR = ("caf_pan", "HGF", "MET")
 DECOY_PAIR = ("tam_SPP1", "VTN", "ITGAV")
+# What malignant cells raise at the border, and what only seeps in there from hepatocytes: names in the truth.
+MARGIN_PROGRAMME, ADMIXTURE_ONLY = "margin_programme", "admixture_only"
+INVASION_STATE = "mal_emt"  # its markers are the known genes of the margin programme
 
 
 @dataclass(frozen=True)

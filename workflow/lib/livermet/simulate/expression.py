@@ -12,10 +12,13 @@ from livermet.genes import gene_positions
 from livermet.markers import load_markers
 from livermet.simulate import hard
 from livermet.simulate.design import (
+    ADMIXTURE_ONLY,
     ANCHORS,
     CELL_TYPES,
     CNV_ARMS,
     EXTRA_GENES,
+    INVASION_STATE,
+    MARGIN_PROGRAMME,
     MITO_GENES,
     NULL_PAIR,
     PLANTED_PAIR,
@@ -27,6 +30,8 @@ from livermet.simulate.design import (
 CELL_BLOCK = 500  # cells whose dense means are held at a time
 # Random streams of the gene-wise effects of chemistries; the others are the reference and have none.
 CHEMISTRY_STREAMS = {"SC5P-R2": "chemistry", hard.CHEMISTRY: f"chemistry {hard.CHEMISTRY}"}
+# Random streams of the gene-wise factors between single cells in suspension and a platform; cells have none.
+PLATFORM_STREAMS = {"visium": "platform", "visium_hd": "platform visium_hd", "xenium": "platform xenium"}
 SEX_GENES = {"F": ("RPS4Y1", "DDX3Y"), "M": ("XIST",)}  # genes that the sex does not express
 
 
@@ -43,7 +48,9 @@ class Atlas:
     log_profile
         Populations x genes, natural logarithm, up to a constant per population; MT genes relative to one another.
     margin_genes
-        Positions of the genes of the margin programme.
+        Positions of the genes of the margin programme that stand in no marker table.
+    invasion_genes
+        Positions of the programme's known genes (``mal_emt`` of the marker table), which sections carry as well.
     programmes
         Long table of what was put where: population, gene, reason, log_fold.
     """
@@ -52,7 +59,13 @@ class Atlas:
     populations: pd.DataFrame
     log_profile: np.ndarray
     margin_genes: np.ndarray
+    invasion_genes: np.ndarray
     programmes: pd.DataFrame
+
+    @property
+    def raised_at_border(self) -> np.ndarray:
+        """Positions of all genes that malignant cells of a section raise at the border."""
+        return np.union1d(self.margin_genes, self.invasion_genes)
 
     def rows(self, cell_type: str) -> np.ndarray:
         """Positions of the populations of one cell type."""
@@ -172,11 +185,22 @@ def build_atlas(design: StudyDesign) -> Atlas:
             )
             profiles.append(state_profile)
     margin = np.sort(own_genes(design.n_margin_genes))
+    invasion = np.sort([index[g] for g in markers.loc[INVASION_STATE, "genes"] if g in index])
+    expressed = pd.concat(programmes, ignore_index=True)
+    seeping = (expressed["target"] == "hepatocyte") & (expressed["reason"] == "marker")
+    seeping = np.sort([index[g] for g in expressed.loc[seeping, "gene"]])
+    for target, where, reason, log_fold in (
+        (MARGIN_PROGRAMME, margin, "margin", design.margin_log_fold),
+        (MARGIN_PROGRAMME, invasion, "invasion", design.margin_log_fold),
+        (ADMIXTURE_ONLY, seeping, "admixture_only", 0.0),
+    ):
+        programme(target, where, np.full(len(where), log_fold), reason)
     return Atlas(
         genes=genes,
         populations=pd.DataFrame(rows),
         log_profile=np.array(profiles),
         margin_genes=margin,
+        invasion_genes=invasion,
         programmes=pd.concat(programmes, ignore_index=True),
     )
 
@@ -231,8 +255,8 @@ def library_rates(
     shared = effect(f"centre {patient['centre']}", design.centre_sd) + effect(f"batch {batch}", design.batch_sd)
     if chemistry in CHEMISTRY_STREAMS:
         shared += effect(CHEMISTRY_STREAMS[chemistry], design.chemistry_sd)
-    if platform == "visium":
-        shared += effect("platform", design.platform_sd)
+    if platform in PLATFORM_STREAMS:
+        shared += effect(PLATFORM_STREAMS[platform], design.platform_sd)
     log_rate = atlas.log_profile + shared
     is_malignant = (atlas.populations["cell_type"] == "malignant_ductal").to_numpy()
     log_rate[~is_malignant] += effect(f"patient {patient['patient_id']}", design.patient_sd)
