@@ -69,8 +69,8 @@ def read_xenium(source: Source | str | Path, *, pixel_um: float | None = None, f
     Returns
     -------
     As :func:`livermet.counts.gene_expression` without control probes and codewords, with ``obsm["spatial"]`` (um) and
-    ``uns["polygons"]`` (:mod:`livermet.cell_polygons`) where there are outlines. The morphology image, of gigabytes, is not
-    read.
+    ``uns["polygons"]`` (:mod:`livermet.cell_polygons`) where there are outlines. The morphology image, of gigabytes, is
+    not read.
     """
     source = source if isinstance(source, Source) else find_source(source, modality="xenium")
     _refuse_pixels(source, pixel_um)
