@@ -28,13 +28,10 @@ with job_log(snakemake):
         figures["section"] = given.panel[0]
         types = total_abundances(pd.read_parquet(given.abundance[0], columns=["cell_type", "abundance"]))
         meta = read_uns(given.section[0], "livermet")
+        tables = [read_table(path).set_index("library_id") for path in (*given.sections, *given.growth)]
+        confusable = json.loads(meta.get("confusable", "[]"))
         section = section_facts(
-            *(
-                read_table(given[name][0]).set_index("library_id").loc[library].to_dict()
-                for name in ("sections", "growth")
-            ),
-            json.loads(meta.get("confusable", "[]")),
-            n_genes=int(meta.get("n_label_genes", 0)),
+            *(table.loc[library].to_dict() for table in tables), confusable, n_genes=int(meta.get("n_label_genes", 0))
         )
     inputs = LibraryInputs(
         scope=snakemake.wildcards.scope,

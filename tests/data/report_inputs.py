@@ -33,7 +33,7 @@ from livermet.overrides import OVERRIDE_COLUMNS
 from livermet.report import CohortInputs
 from livermet.tail import TAIL_COLUMNS
 from livermet.transfer import COMPARISON_COLUMNS
-from livermet.zones import SUMMARY_COLUMNS
+from livermet.zones import SENSITIVITY_COLUMNS, SUMMARY_COLUMNS
 
 PARAMS = {
     "study": "/home/someone/study",
@@ -116,6 +116,7 @@ EMPTY = {
     "neighbourhood": " ".join(NEIGHBOURHOOD_COLUMNS),
     "contacts": " ".join(CONTACT_COLUMNS),
     "sections": " ".join(SUMMARY_COLUMNS),
+    "zone_sensitivity": " ".join(SENSITIVITY_COLUMNS),
     "growth_pattern": " ".join(GROWTH_COLUMNS),
     "invasion_tests": " ".join(INVASION_TEST_COLUMNS),
     "invasion_tail": " ".join([*IDENTITY, *TAIL_COLUMNS]),
@@ -505,6 +506,15 @@ def _sections(sections: pd.DataFrame) -> dict[str, pd.DataFrame]:
             pathologist="",
             reason=missing,
         ).reindex(columns=list(GROWTH_COLUMNS)),
+        "zone_sensitivity": pd.DataFrame(
+            [
+                {"library_id": r["library_id"], "patient_id": r["patient_id"], "resolution": "spot", "margin_um": width}
+                | {"cell_type": name, "log2_ratio": 0.5 * k - 1 + width / 1000, "n_margin": 60, "n_core": 80, "reason": ""}
+                for r in rows[1:]
+                for width in (250.0, 500.0)
+                for k, name in enumerate(TYPES)
+            ]
+        ).reindex(columns=list(SENSITIVITY_COLUMNS)),
         "niche_consensus": base[["library_id"]].assign(resolution="spot", n_spots=400, ari=0.4),
         "niche_structure": base[["library_id"]]
         .assign(niche="n1", n_spots=50, share=0.1, joins=40, null_joins=10.0, join_z=6.0, status="structure", reason="")

@@ -114,6 +114,7 @@ def test_a_section_that_the_scope_leaves_out_loses_its_spots(home, tmp_path):
         write_table(table, tmp_path / "status.tsv")
         given = {name: str(tmp_path / f"{name}.h5ad") for name in ("reference",)}
         given |= {"section": str(tmp_path / "qc.h5ad"), "status": str(tmp_path / "status.tsv")}
-        options = {"patient": "P1", "spatial": DEFAULTS["spatial"], "seed": 1}
+        row = {"library_id": "S", "modality": "visium", "pixel_um": None, "boundary_path": ""}
+        options = {"patient": "P1", "library": row, "spatial": DEFAULTS["spatial"], "seed": 1}
         run(home, tmp_path, "map_section", input=given, output=out, params=options, scope="cohort", library="S")
         assert ad.read_h5ad(out["section"]).n_obs == n_spots

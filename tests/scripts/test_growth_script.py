@@ -9,11 +9,12 @@ import pandas as pd
 import scipy.sparse as sp
 
 import spatial_generator as generator
-from livermet.config import PROJECT
+from livermet.config import DEFAULT_CONFIG, PROJECT, load_yaml
 from livermet.files import read_table, write_table
 from livermet.growth import GROWTH_COLUMNS
-from livermet.zones import SUMMARY_COLUMNS, map_section
+from livermet.zones import SENSITIVITY_COLUMNS, SUMMARY_COLUMNS, map_section
 
+SPATIAL = load_yaml(DEFAULT_CONFIG)["spatial"]
 OPTIONS = {
     **{"abundance_reason": "", "neighbours": 6, "neighbour_um": 50, "tile_um": 50, "min_component": 10},
     **{"margin_um": 250, "core_um": 500, "distant_um": 1000},
@@ -38,7 +39,7 @@ def test_a_row_per_section_also_for_one_without_spots(tmp_path):
         ),
         tmp_path / "pathology.tsv",
     )
-    output = {"growth": "growth.tsv", "sections": "sections.tsv", "figure": "figure.png"}
+    output = {"growth": "growth.tsv", "sections": "sections.tsv", "sensitivity": "widths.tsv", "figure": "figure.png"}
     fields = {"patient_id": "P1", "timepoint": "T0_pre", "tissue": "liver_met"}
     snakemake = SimpleNamespace(
         input=SimpleNamespace(
@@ -47,7 +48,7 @@ def test_a_row_per_section_also_for_one_without_spots(tmp_path):
         output=SimpleNamespace(**{key: tmp_path / name for key, name in output.items()}),
         params=SimpleNamespace(
             rows=[{"library_id": f"L{i}", "sample_id": f"S{i}", **fields} for i in (1, 2)],
-            spatial={"growth_min_mm": 1.0},
+            spatial=SPATIAL | {"growth_min_mm": 1.0},
             simulated=True,
         ),
         log=[tmp_path / "log"],
@@ -62,5 +63,8 @@ def test_a_row_per_section_also_for_one_without_spots(tmp_path):
         "",
         "no spot was kept",
     ]
+    widths = read_table(tmp_path / "widths.tsv")
+    assert tuple(widths.columns) == SENSITIVITY_COLUMNS and set(widths["library_id"]) == {"L1", "L2"}
+    assert widths.loc[widths["library_id"] == "L2", "reason"].notna().all()
     assert sections["interface_mm"][0] > 1 and sections["n_tumour"][0] > 100
     assert np.isnan(sections["band_um"][1]) and (tmp_path / "figure.png").stat().st_size > 5000

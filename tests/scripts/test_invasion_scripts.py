@@ -93,7 +93,7 @@ def test_from_sections_to_tables_and_figures(tmp_path, kind):
         input=output,
         output=figures,
         log=[str(tmp_path / "plot.log")],
-        params={"min_spots": 3, "top": 5, "simulated": True},
+        params={"lines": {"min_spots": 3, "top": 5}, "simulated": True},
     )
     assert all(Path(path).stat().st_size > 0 for path in figures.values())
     patients, tests = read_table(output["patients"]), read_table(output["tests"])

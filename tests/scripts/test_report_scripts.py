@@ -23,6 +23,7 @@ from report_inputs import FIGURES, PARAMS, demo_inputs, library_inputs
 
 STUDY_TABLES = ("patients", "samples", "libraries", "treatment", "scans", "response", "blood", "pathology", "outcome")
 QC_PARAMS = {"nmads_genes": 5, "nmads_mito": 5, "min_genes": 100, "min_counts_spot": 100}
+QC_PARAMS |= {"min_counts_bin": 20, "min_counts_segmented": 10}
 QC_PARAMS |= {"max_pct_mito": 60, "max_pct_mito_nuclei": 5}
 CONFIG = {**PARAMS, "qc": {**PARAMS["qc"], **QC_PARAMS}, "report": {"title": "A title"}}
 
@@ -153,6 +154,10 @@ def test_every_library_gets_a_page_and_a_figure(inputs, tmp_path, library):
     write_table(decided, tmp_path / "status.tsv")
     warning = Finding("warning", "libraries.tsv", None, "tissue", "L01_scrna", "a little pancreas", "look", "V18")
     write_table(findings_frame([warning]), tmp_path / "findings.tsv")
+    section = ad.AnnData(np.zeros((1, 1), dtype=np.float32), uns={"livermet": {"library_id": library}})
+    section.write_h5ad(tmp_path / "zones.h5ad")
+    for name in ("sections", "growth_pattern"):
+        write_table(inputs.tables[name], tmp_path / f"{name}.tsv")
     panel = tmp_path / "panel.png"
     panel.write_bytes(inputs.figures["umap"])
     run(
@@ -167,6 +172,9 @@ def test_every_library_gets_a_page_and_a_figure(inputs, tmp_path, library):
             "cells": [] if spatial else [counts_file(tmp_path / "cells.h5ad", "L01_scrna")],
             "abundance": [str(tmp_path / "abundance.parquet")] if spatial else [],
             "panel": [str(panel)] if spatial else [],
+            "section": [str(tmp_path / "zones.h5ad")] if spatial else [],
+            "sections": [str(tmp_path / "sections.tsv")] if spatial else [],
+            "growth": [str(tmp_path / "growth_pattern.tsv")] if spatial else [],
         },
         params={
             "row": given.row,
@@ -188,3 +196,4 @@ def test_every_library_gets_a_page_and_a_figure(inputs, tmp_path, library):
     assert ("lsec" in page) == (library != "L06_scrna")
     assert ("excluded: of another patient. No result uses it" in page) == (library == "L01_visium")
     assert ("A little pancreas." in page) == (library == "L01_scrna")
+    assert ("no liver tissue (3 liver spots, 10 needed)" in page) == spatial

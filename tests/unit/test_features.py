@@ -194,7 +194,7 @@ def section(library, margin, core, n):
 def test_zone_ratio_has_the_planted_size_and_small_sections_are_left_out():
     spots = pd.concat([section("A1", 0.4, 0.1, 200), section("A2", 0.01, 0.9, 5), section("B1", 0.2, 0.2, 10)])
     spots = ft.with_library_fields(spots, LIBRARIES)
-    table, left_out = ft.zone_features(spots, min_spots=20, min_cells=200)
+    table, left_out = ft.zone_features(spots, min_spots=20, min_cells=20)
     row = value(table, "A", "zone", "tam_SPP1")
     assert row["value"] == pytest.approx(2, abs=0.05)
     assert row["n_cells"] == 400
@@ -202,14 +202,16 @@ def test_zone_ratio_has_the_planted_size_and_small_sections_are_left_out():
     assert list(left_out["patient_id"]) == ["A", "B"]
     assert "section A2" in left_out["reason"].iloc[0]
     cells, left_out = ft.zone_features(spots.assign(modality="xenium"), min_spots=20, min_cells=201)
-    assert cells.empty and "fewer than 201 cells" in left_out["reason"].iloc[0]
+    assert cells.empty and "fewer than 201 cells or bins" in left_out["reason"].iloc[0]
+    visium, _ = ft.zone_features(spots.assign(modality="visium"), min_spots=20, min_cells=201)
+    assert len(visium) == len(table)
 
 
 def test_zone_ratio_of_an_absent_type_is_zero():
     spots = ft.with_library_fields(section("A1", 0.0, 0.0, 50), LIBRARIES)
-    table, _ = ft.zone_features(spots, min_spots=20, min_cells=200)
+    table, _ = ft.zone_features(spots, min_spots=20, min_cells=20)
     assert value(table, "A", "zone", "tam_SPP1")["value"] == pytest.approx(0)
-    nothing, _ = ft.zone_features(spots.iloc[:0], min_spots=20, min_cells=200)
+    nothing, _ = ft.zone_features(spots.iloc[:0], min_spots=20, min_cells=20)
     assert nothing.empty
 
 
@@ -222,7 +224,7 @@ def test_sections_are_stacked_with_their_abundances():
     stacked = ft.stack_sections([one, one.rename(columns={"t_reg": "b_cell"}), one.iloc[:0]])
     assert stacked["t_reg"].tolist() == [0.75, 0, 0, 0]
     assert stacked["zone"].tolist() == ["core", "margin"] * 2
-    nothing, _ = ft.zone_features(ft.with_library_fields(ft.stack_sections([]), LIBRARIES), min_spots=20, min_cells=200)
+    nothing, _ = ft.zone_features(ft.with_library_fields(ft.stack_sections([]), LIBRARIES), min_spots=20, min_cells=20)
     assert nothing.empty
 
 

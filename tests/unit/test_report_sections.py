@@ -30,6 +30,17 @@ def test_sections_have_border_zones_and_reason(tables):
     assert set(table["resolves"]) == {"spots"}
 
 
+def test_sensitivity_to_the_half_width(tables):
+    table = rs.margin_sensitivity(tables["zone_sensitivity"], margin_um=250.0, top=3)
+    assert len(table) == 3 and set(table["resolution"]) == {"spot"}
+    n = tables["zone_sensitivity"]["patient_id"].nunique()
+    assert table["patients"].tolist() == [n] * 3
+    by_type = table.set_index("cell_type")
+    assert by_type["log2 ratio at 500 um"].sub(by_type["log2 ratio at 250 um"]).round(2).eq(0.25).all()
+    crossing = tables["zone_sensitivity"].assign(log2_ratio=lambda t: t["margin_um"] - 300)
+    assert rs.margin_sensitivity(crossing, margin_um=250.0, top=9)["same sign throughout"].eq(0).all()
+
+
 def test_tested_and_refused_programmes_stand_side_by_side(tables):
     table = rs.invasion_tests(tables["invasion_tests"]).set_index("where")
     tested, refused = table.loc["T0_pre, liver_met, visium"], table.loc["T0_pre, liver_met, xenium"]
@@ -70,4 +81,5 @@ def test_empty_tables_stay_tables():
     assert rs.invasion_tail(empty("invasion_tail")).empty
     assert rs.contact_summary(empty("contacts"), top=3).empty
     assert rs.spatial_genes(empty("spatial_genes"), top=3).empty
+    assert rs.margin_sensitivity(empty("zone_sensitivity"), margin_um=250.0, top=3).empty
     assert rs.niche_agreement(empty("niche_consensus")).empty

@@ -299,6 +299,22 @@ def test_usable_zones_count_spots_and_cells_by_their_own_limits():
     assert not table["usable"].any() and table["reason"].str.contains("no tumour-liver border").all()
 
 
+def test_sensitivity_to_the_half_width_of_the_margin():
+    row = {"library_id": "S1", "patient_id": "P", "timepoint": "T0_pre", "tissue": "liver_met"}
+    limits = {"core_um": 500.0, "distant_um": 1000.0, "tile_um": 50.0, "min_spots": 10, "min_cells": 100}
+    spots = section_of(mapped(generator.tissue(seed=0)), row=row)
+    table = zones.margin_sensitivity(spots, half_widths=[100.0, 250.0, 600.0], **limits)
+    reasons = table.drop_duplicates("margin_um").set_index("margin_um")["reason"]
+    assert "not wider" in reasons[100.0] and reasons[250.0] == "" and "reaches into the core" in reasons[600.0]
+    known = table[table["margin_um"] == 250].set_index("cell_type")["log2_ratio"]
+    assert known["hepatocyte"] > 1 > known["malignant_ductal"]
+    single = section_of(mapped_cells(cells(seed=0)), row=row)
+    narrow = zones.margin_sensitivity(single, half_widths=[100.0], **limits)
+    assert narrow["log2_ratio"].notna().all() and (narrow["n_margin"] >= 100).all()
+    few = zones.margin_sensitivity(spots, half_widths=[250.0], **limits | {"min_spots": 10_000})
+    assert few["reason"].str.contains("10000 needed").all() and few["log2_ratio"].isna().all()
+
+
 def test_summary_of_a_section_goes_through_a_file(tmp_path):
     result = mapped_cells(cells(seed=0))
     result.write_h5ad(tmp_path / "zones.h5ad")

@@ -56,6 +56,7 @@ rule growth_pattern:
     output:
         growth="<results>/{scope}/growth_pattern.tsv",
         sections="<results>/{scope}/sections.tsv",
+        sensitivity="<results>/{scope}/zone_sensitivity.tsv",
         figure=report(
             "<results>/{scope}/figures/growth_pattern.png",
             caption="../report/growth_pattern.rst",

@@ -122,6 +122,7 @@ rule cohort_report:
                 "contacts",
                 "sections",
                 "growth_pattern",
+                "zone_sensitivity",
                 "invasion_tests",
                 "invasion_tail",
                 "spatial_genes",

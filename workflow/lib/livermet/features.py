@@ -170,7 +170,7 @@ def zone_features(spots: pd.DataFrame, *, min_spots: int, min_cells: int) -> Tab
         One row per spot: library_id, patient, timepoint, tissue, modality, zone, and one column of abundance fractions
         per type.
     min_spots, min_cells
-        A section with fewer spots or bins, or fewer cells, in margin or core is left out.
+        A section with fewer spots, or fewer cells or bins, in margin or core is left out.
     """
     family = "zone"
     types = [name for name in spots.columns if name not in (keys.LIBRARY, keys.ZONE, *STRATUM)]
@@ -179,8 +179,8 @@ def zone_features(spots: pd.DataFrame, *, min_spots: int, min_cells: int) -> Tab
     for stratum, group in spots.groupby(STRATUM, sort=True):
         sizes = pd.crosstab(group[keys.LIBRARY], group[keys.ZONE])
         sizes = sizes.reindex(columns=["margin", "core"], fill_value=0)
-        resolved = stratum[STRATUM.index(keys.MODALITY)] in keys.RESOLVED_MODALITIES
-        least, unit = (min_cells, "cells") if resolved else (min_spots, "spots")
+        of_spots = stratum[STRATUM.index(keys.MODALITY)] == "visium"
+        least, unit = (min_spots, "spots") if of_spots else (min_cells, "cells or bins")
         usable = sizes.index[(sizes >= least).all(axis=1)]
         left_out += [
             _left_out(stratum, family, f"section {library}: fewer than {least} {unit} in margin or core")

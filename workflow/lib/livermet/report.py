@@ -45,6 +45,7 @@ from livermet.report_sections import (
     contact_summary,
     invasion_tail,
     invasion_tests,
+    margin_sensitivity,
     niche_agreement,
     section_table,
     spatial_genes,
@@ -68,6 +69,7 @@ FILE_KEYS = ("panel", "overrides", "reference", "celltypist_model", "gene_sets",
 MAX_LEADS = 60
 MAX_CONTACTS = 40
 MAX_SPATIAL_GENES = 10
+MAX_SENSITIVITY = 8
 MEASURED = {"cells": "single-cell library", "sections": "section"}
 
 SCOPE_TABLES = (
@@ -100,6 +102,7 @@ SCOPE_TABLES = (
     ("neighbourhood.tsv", "neighbours beside the distance-stratified null"),
     ("contacts.tsv", "distances between single cells beside the same null"),
     ("sections.tsv", "tumour, border and zones of each section"),
+    ("zone_sensitivity.tsv", "margin against core for several half-widths of the margin"),
     ("growth_pattern.tsv", "growth pattern of each section beside the pathologist's"),
     ("invasion.tsv", "malignant cells of margin against core, by patient and programme"),
     ("invasion_tests.tsv", "the same over patients, tested or refused"),
@@ -305,6 +308,11 @@ def cohort_page(inputs: CohortInputs) -> str:
         n_leads=int(tables["differential_tests"]["n_leads"].sum()),
         n_expression_tested=int((tables["differential_tests"]["status"] == "tested").sum()),
         section_table=_view(section_table(tables["sections"], tables["growth_pattern"])),
+        sensitivity=_view(
+            margin_sensitivity(
+                tables["zone_sensitivity"], margin_um=float(params["spatial"]["margin_um"]), top=MAX_SENSITIVITY
+            )
+        ),
         niches=_niches(tables["niches"]),
         niche_stability=_view(tables["niche_stability"]),
         niche_agreement=_view(niche_agreement(tables["niche_consensus"])),

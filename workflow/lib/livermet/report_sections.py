@@ -34,6 +34,39 @@ def section_table(sections: pd.DataFrame, growth: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def margin_sensitivity(sensitivity: pd.DataFrame, *, margin_um: float, top: int) -> pd.DataFrame:
+    """How much the ratio of margin to core hangs on the half-width of the margin, from ``zone_sensitivity.tsv``.
+
+    The ``top`` types with the largest median ratio at ``margin_um``, per resolution: medians over patients (sections of
+    a patient averaged first) at each half-width, and of the patients with a value at ``margin_um`` and at another
+    half-width those whose sign is the same throughout.
+    """
+    known = sensitivity[sensitivity["log2_ratio"].notna()]
+    if known.empty:
+        return pd.DataFrame()
+    group = ["resolution", "cell_type", "patient_id", "margin_um"]
+    wide = known.groupby(group)["log2_ratio"].mean().reset_index()
+    wide = wide.pivot_table(index=group[:3], columns="margin_um", values="log2_ratio")
+    if margin_um not in wide:
+        return pd.DataFrame()
+    several = wide[wide[margin_um].notna() & (wide.notna().sum(axis=1) >= 2)]
+    same = (several.gt(0) | several.isna()).all(axis=1) | (several.le(0) | several.isna()).all(axis=1)
+    pair = ["resolution", "cell_type"]
+    table = wide.groupby(level=pair).median().round(2)
+    table.columns = [f"log2 ratio at {width:g} um" for width in table.columns]
+    table["patients"] = wide[margin_um].groupby(level=pair).count()
+    if len(several):
+        table["same sign throughout"] = same.groupby(level=pair).sum().reindex(table.index).fillna(0).astype(int)
+    order = table[f"log2 ratio at {margin_um:g} um"].abs().sort_values(ascending=False, kind="stable").index
+    return (
+        table.loc[order]
+        .groupby(level="resolution", sort=True)
+        .head(top)
+        .sort_index(level=0, sort_remaining=False)
+        .reset_index()
+    )
+
+
 def invasion_tests(tests: pd.DataFrame) -> pd.DataFrame:
     """Programmes of malignant cells, margin against core over patients, from ``invasion_tests.tsv``."""
     table = tests.sort_values(["timepoint", "tissue", "modality", "p", "programme"], kind="stable")

@@ -75,7 +75,7 @@ def section_measures(section: AnnData, declared: Sequence[str], *, min_spots: in
     declared
         Names of features; those of tables are passed over.
     min_spots, min_cells
-        Fewest spots or bins, and cells, of a zone.
+        Fewest spots, and cells or bins, of a zone.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def section_measures(section: AnnData, declared: Sequence[str], *, min_spots: in
     ``sum:<zone>:<cell type>`` hold the summed abundance of a type in a zone, for :func:`declared_features`.
     """
     meta = section.uns[keys.META]
-    least = min_cells if meta.get(keys.RESOLUTION, "spot") == "cell" else min_spots
+    least = min_spots if meta.get(keys.RESOLUTION, "spot") == "spot" else min_cells
     rows: list[tuple[str, float, int, str]] = []
     types = [str(name) for name in section.uns[keys.ABUNDANCE_TYPES]]
     abundance = np.asarray(section.obsm[keys.ABUNDANCE], dtype=np.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,10 @@ SUMMARY_COLUMNS = (
     *("polygon_distance_um", "polygon_same_side", "reason"),
 )
 USABLE_COLUMNS = ("zone", "n", "usable", "reason")
+SENSITIVITY_COLUMNS = (
+    *("library_id", "patient_id", "resolution", "margin_um", "cell_type", "log2_ratio"),
+    *("n_margin", "n_core", "reason"),
+)
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,62 @@ def usable_zones(section: Section, *, min_spots: int, min_cells: int) -> pd.Data
     reasons = [none or ("" if count >= needed else f"{count} {unit}, {needed} needed") for count in n]
     table = pd.DataFrame({"zone": names, "n": n.astype(int), "usable": [not reason for reason in reasons]})
     return table.assign(reason=reasons)[list(USABLE_COLUMNS)]
+
+
+def margin_sensitivity(
+    section: Section,
+    *,
+    half_widths: Sequence[float],
+    core_um: float,
+    distant_um: float,
+    tile_um: float,
+    min_spots: int,
+    min_cells: int,
+) -> pd.DataFrame:
+    """Log2 ratio of each type's mean abundance, margin to core, for several half-widths of the margin.
+
+    Half a spot or cell, spread evenly over the types, is added to each zone. A half-width that is refused
+    (:func:`margin_refusal`), that reaches into the core, or that leaves too few observations in margin or core has one
+    row with the reason.
+
+    Parameters
+    ----------
+    half_widths
+        Micrometres on either side of the border.
+    min_spots, min_cells
+        As for :func:`usable_zones`.
+
+    Returns
+    -------
+    ``SENSITIVITY_COLUMNS``, in the order of the half-widths.
+    """
+    rows = []
+    types = list(section.abundance.columns)
+    for width in half_widths:
+        reason = f"reaches into the core, which begins at {core_um:g} um" if width > min(core_um, distant_um) else ""
+        zoned = section
+        if not reason:
+            zoned, reason = rezone(section, margin_um=width, core_um=core_um, distant_um=distant_um, tile_um=tile_um)
+        usable = usable_zones(zoned, min_spots=min_spots, min_cells=min_cells).set_index("zone")
+        few = [f"{name}: {usable.loc[name, 'reason']}" for name in ("margin", "core") if not usable.loc[name, "usable"]]
+        row = {
+            "library_id": section.library_id,
+            "patient_id": section.patient_id,
+            "resolution": section.resolution,
+            "margin_um": float(width),
+            "n_margin": int(usable.loc["margin", "n"]),
+            "n_core": int(usable.loc["core", "n"]),
+        }
+        if reason or few:
+            rows.append(row | {"cell_type": "", "log2_ratio": np.nan, "reason": reason or "; ".join(few)})
+            continue
+        means = [
+            (part.sum() + 0.5 / len(types)) / (len(part) + 0.5)
+            for part in (section.abundance[zoned.zone == name].dropna() for name in ("margin", "core"))
+        ]
+        ratio = np.log2(means[0] / means[1])
+        rows += [row | {"cell_type": name, "log2_ratio": ratio[name], "reason": ""} for name in types]
+    return pd.DataFrame(rows, columns=list(SENSITIVITY_COLUMNS))
 
 
 def border_summary(section: AnnData) -> dict[str, object]:

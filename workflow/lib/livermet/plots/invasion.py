@@ -67,22 +67,22 @@ def plot_forest(patients: pd.DataFrame, tests: pd.DataFrame) -> Figure:
 
 
 def plot_tails(tail: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """Malignant amount across the border per section, the level of distant liver, and where 90 % of the excess ends."""
+    """Malignant amount across the border per section, the level of distant liver, and where 90 % of the excess ends.
+
+    Sections without a curve are named below, with the reason.
+    """
     if tail.empty:
         return message_figure("No tails: the scope has no section.")
     if curves.empty:
         return message_figure("No tails: " + "; ".join(f"{r.library_id}: {r.reason}" for r in tail.itertuples()))
-    shown = tail.sort_values(keys.LIBRARY, ignore_index=True)
+    drawn = tail[keys.LIBRARY].isin(set(curves[keys.LIBRARY]))
+    shown = tail[drawn].sort_values(keys.LIBRARY, ignore_index=True)
+    missing = [f"{row.library_id}: {row.reason}" for row in tail[~drawn].sort_values(keys.LIBRARY).itertuples()]
     n_rows = int(np.ceil(len(shown) / N_COLUMNS))
-    figure = new_figure(width=11, height=0.5 + 2.3 * n_rows)
-    axes = figure.subplots(n_rows, N_COLUMNS, squeeze=False, sharex=True).ravel()
+    figure = new_figure(width=11, height=0.9 + 2.3 * n_rows + 0.13 * len(missing))
+    axes = figure.subplots(n_rows, N_COLUMNS, squeeze=False).ravel()
     for ax, row in zip(axes, shown.itertuples(), strict=False):
-        ax.set_title(row.library_id, fontsize=8)
         line = curves[curves[keys.LIBRARY] == row.library_id]
-        if line.empty:
-            ax.text(0.5, 0.5, row.reason, transform=ax.transAxes, ha="center", va="center", fontsize=7, wrap=True)
-            ax.set(yticks=[])
-            continue
         outside = line["distance_um"] > 0
         ax.plot(line["distance_um"], line["mean"], color=ACCENT, lw=1.5)
         ax.fill_between(
@@ -103,7 +103,8 @@ def plot_tails(tail: pd.DataFrame, curves: pd.DataFrame) -> Figure:
         ax.set_ylim(0, line["mean"].max() * 1.05)
     for ax in axes[len(shown) :]:
         ax.remove()
-    figure.supxlabel("signed distance to the border (um; tumour is negative)", fontsize=8)
+    words = ["signed distance to the border (um; tumour is negative)", *(["Not drawn:", *missing] if missing else [])]
+    figure.supxlabel("\n".join(words), fontsize=7)
     figure.supylabel("malignant fraction", fontsize=8)
     return figure
 
