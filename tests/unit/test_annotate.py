@@ -157,13 +157,52 @@ def test_raised_genes_are_found_whatever_the_size_of_the_group():
     raised[:50] *= 8
     counts = np.stack([rng.poisson(depth * share) for depth in (3e4, 1e5, 1e6)] + [rng.poisson(3e5 * raised)])
     baseline = ev.baseline_profile(counts, quantile=0.4, weight=np.ones(4))
-    odds = ev.raised_log_odds(counts, baseline)
+    odds, _ = ev.raised_log_odds(counts, baseline)
     clear = counts.mean(axis=0) > 50
     assert (odds[3, :50][clear[:50]] > 0).mean() > 0.95
     assert (odds[:3][:, clear] > np.log(5)).mean() < 0.02
     # A gene without counts anywhere is no evidence.
     nothing = ev.raised_log_odds(np.zeros((2, 5)), np.full(5, 1e-9))
-    assert np.abs(nothing).max() < 0.1
+    assert max(np.abs(odds).max() for odds in nothing) < 0.1
+
+
+def test_strongly_raised_markers_outweigh_more_markers_that_are_shared_with_a_sister():
+    rng = np.random.default_rng(1)
+    share = rng.dirichlet(np.full(2000, 5.0))
+    lifted = share.copy()
+    lifted[:6] *= 14
+    lifted[10:19] *= 3
+    counts = np.stack([rng.poisson(4e5 * profile / profile.sum()) for profile in (share, share, lifted)]).astype(float)
+    odds, level = ev.raised_log_odds(counts, ev.baseline_profile(counts, quantile=0.4, weight=np.ones(3)))
+    options = {"rate": 0.6, "background": np.full(3, 0.3), "negative": [np.zeros(0, int)] * 2}
+    sets = [np.arange(10), np.arange(10, 22)]
+    with_level = ev.set_log_odds(odds, sets, negative_rate=(0.1, 0.3), level=level, **options)[2]
+    without = ev.set_log_odds(odds, sets, negative_rate=(0.1, 0.3), **options)[2]
+    assert without[1] > without[0]
+    assert with_level[0] > max(with_level[1], 0)
+
+
+def test_a_compartment_that_is_not_clearly_the_best_is_unknown():
+    rng = np.random.default_rng(0)
+    markers = load_markers()
+    table = markers.loc[["hepatocyte", "b_cell", "kupffer"]].assign(negative=[[]] * 3)
+    table["genes"] = [listed[:8] for listed in table["genes"]]
+    genes = pd.Index([gene for listed in table["genes"] for gene in listed]).unique()
+    genes = genes.append(pd.Index([f"G{i}" for i in range(1500)]))
+    sets = an.marker_sets(table, genes)
+    share = rng.dirichlet(np.full(len(genes), 5.0))
+    profiles = []
+    for raised in ([0], [1], [2], [1, 2], []):
+        profile = share.copy()
+        for j in raised:
+            profile[sets.genes[j]] *= 8
+        profiles.append(profile / profile.sum())
+    sums = np.stack([rng.poisson(4e5 * profile) for profile in profiles]).astype(float)
+    background = np.arange(len(genes) - 200, len(genes))
+    found = an.compartment_evidence(sums, sets, background, min_score=3.0)
+    kinds = [*sets.kinds, "unknown"]
+    expected = [table.loc[name, "parent"] for name in table.index] + ["unknown", "unknown"]
+    assert [kinds[code] for code in found.kind] == expected
 
 
 def test_a_negative_marker_speaks_against():

@@ -62,6 +62,8 @@ NEGATIVE_RATE = (0.1, 0.3)
 SISTER_RATE = (0.2, 10.0)
 # Log odds by which a group must be better to take a type that another, different group has taken already.
 REPEAT_COST = 3.0
+# Log odds by which a group's compartment must be better supported than the next.
+MIN_LEAD = 1.0
 # Groups of one compartment whose centred log profiles correlate by more than this are of one family.
 FAMILY_CORRELATION = 0.25
 # Excess of marker counts, in standard deviations, by which a cell is taken out of its group.
@@ -205,11 +207,12 @@ def _background(counts: sp.csr_matrix, sets: MarkerSets, *, seed: int) -> np.nda
 
 @dataclass(frozen=True)
 class CompartmentEvidence:
-    """Per group: ``raised`` (log odds per gene), ``chance`` (background rate), ``types`` (log odds per type),
-    ``kind`` (code, last = unknown).
+    """Per group: ``raised`` and ``level`` (log odds per gene, :func:`livermet.evidence.raised_log_odds`), ``chance``
+    (background rate), ``types`` (log odds per type), ``kind`` (code, last = unknown).
     """
 
     raised: np.ndarray
+    level: np.ndarray
     chance: np.ndarray
     types: np.ndarray
     kind: np.ndarray
@@ -218,7 +221,8 @@ class CompartmentEvidence:
 def compartment_evidence(
     sums: np.ndarray, sets: MarkerSets, background: np.ndarray, *, min_score: float
 ) -> CompartmentEvidence:
-    """Compartment of each group: that of its best-supported type, if better than chance by ``min_score``.
+    """Compartment of each group: that of its best-supported type, if better than chance by ``min_score`` and than any
+    type of another compartment by ``MIN_LEAD``.
 
     "Raised" needs a baseline in which each kind of cell weighs the same: in a biopsy that is nine tenths tumour,
     epithelial markers would otherwise be the baseline. The kinds are what is sought, so that the two are found in
@@ -227,7 +231,7 @@ def compartment_evidence(
     baseline = evidence.baseline_profile(sums, quantile=0.1, weight=np.ones(len(sums)))
     kind = None
     for _ in range(6):
-        raised = evidence.raised_log_odds(sums, baseline)
+        raised, level = evidence.raised_log_odds(sums, baseline)
         chance = evidence.background_rate(raised, background)
         types = evidence.set_log_odds(
             raised, sets.genes, rate=MARKER_RATE, background=chance, negative=sets.negative, negative_rate=NEGATIVE_RATE
@@ -238,7 +242,9 @@ def compartment_evidence(
             break
         weight = 1.0 / np.bincount(kind)[kind]
         baseline = evidence.baseline_profile(sums, quantile=0.4, weight=weight)
-    return CompartmentEvidence(raised=raised, chance=chance, types=types, kind=kind)
+    second, first = np.sort(best, axis=1)[:, -2:].T
+    kind = np.where(first - second >= MIN_LEAD, kind, len(sets.kinds))
+    return CompartmentEvidence(raised=raised, level=level, chance=chance, types=types, kind=kind)
 
 
 @dataclass(frozen=True)
@@ -255,9 +261,9 @@ class TypeEvidence:
 def type_evidence(sums: np.ndarray, found: CompartmentEvidence, sets: MarkerSets, *, min_score: float) -> TypeEvidence:
     """Type of each group within its compartment, all groups of a compartment together.
 
-    A type must raise more of its own markers than the group raises of its sisters' (log odds above zero), and more
-    than chance by ``min_score`` and ln(n), since the best of the n types of a compartment has n chances to look right;
-    otherwise the group has no type.
+    A type must raise its own markers more often and more strongly than the group raises its sisters', by ``min_score``,
+    and more often than chance by ``min_score`` and ln(n), since the best of the n types of a compartment has n chances
+    to look right; otherwise the group has no type.
     """
     shape = found.types.shape
     against = np.full(shape, -np.inf)
@@ -282,6 +288,7 @@ def type_evidence(sums: np.ndarray, found: CompartmentEvidence, sets: MarkerSets
             background=np.minimum(rate, 0.9 * MARKER_RATE),
             negative=[sets.negative[j] for j in columns],
             negative_rate=NEGATIVE_RATE,
+            level=found.level[rows] if len(columns) > 1 else 0.0,
         )
         families = evidence.families_of(sums[rows], min_correlation=FAMILY_CORRELATION)
         best, fair = evidence.claim_types(score, families, repeat_cost=REPEAT_COST)
@@ -289,7 +296,7 @@ def type_evidence(sums: np.ndarray, found: CompartmentEvidence, sets: MarkerSets
         against[np.ix_(rows, columns)] = score
         probability[np.ix_(rows, columns)] = np.exp(fair - total)
         needed = min_score + np.log(len(columns))
-        supported = (score[np.arange(len(rows)), best] > 0) & (found.types[rows, columns[best]] >= needed)
+        supported = (score[np.arange(len(rows)), best] >= min_score) & (found.types[rows, columns[best]] >= needed)
         chosen[rows] = np.where(supported, columns[best], -1)
     return TypeEvidence(against_sisters=against, probability=probability, chosen=chosen)
 

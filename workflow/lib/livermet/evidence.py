@@ -17,8 +17,11 @@ from scipy.special import logsumexp
 
 # A marker that counts as raised is expressed 2 to 16 times above the baseline; the grid is even on the log scale.
 RAISED_FOLDS = np.geomspace(2, 16, 7)
-# One gene can't decide alone: its log odds are bounded.
+# Relatives of a population raise some of its markers too, but less.
+SHARED_FOLDS = np.geomspace(2, 8, 7)
+# One gene can't decide alone: its log odds are bounded, against the baseline and between the two kinds of raised.
 MAX_LOG_ODDS = 8.0
+MAX_LEVEL_ODDS = 2.0
 
 
 def baseline_profile(counts: np.ndarray, *, quantile: float, weight: np.ndarray) -> np.ndarray:
@@ -58,11 +61,12 @@ def dispersion(counts: np.ndarray, expected: np.ndarray, *, min_expected: float 
     return float(np.clip(spread**2, 0.02, 1.0))
 
 
-def raised_log_odds(counts: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """Log likelihood ratio of "raised" against "at the baseline" for each group and gene.
+def raised_log_odds(counts: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log likelihood ratios for each group and gene: of "raised" against "at the baseline", and of "raised as a marker"
+    against "raised as a gene that is shared with relatives".
 
-    Summed counts are negative binomial around the expected count; "raised" averages over folds of 2 to 16. A gene
-    with too few counts gives odds near one and so no evidence in either direction.
+    Summed counts are negative binomial around the expected count; "raised" averages over folds of 2 to 16, "shared"
+    over 2 to 8. A gene with too few counts gives odds near one and so no evidence in either direction.
 
     Parameters
     ----------
@@ -78,9 +82,13 @@ def raised_log_odds(counts: np.ndarray, baseline: np.ndarray) -> np.ndarray:
         mean = np.maximum(mean, 1e-9)
         return counts * (np.log(mean) - np.log(size + mean)) - size * np.log1p(mean / size)
 
-    # The terms that don't depend on the mean (gammaln of the counts) cancel between the two hypotheses.
-    raised = logsumexp([log_likelihood(expected * fold) for fold in RAISED_FOLDS], axis=0) - np.log(len(RAISED_FOLDS))
-    return np.clip(raised - log_likelihood(expected), -MAX_LOG_ODDS, MAX_LOG_ODDS)
+    def averaged(folds: np.ndarray) -> np.ndarray:
+        return logsumexp([log_likelihood(expected * fold) for fold in folds], axis=0) - np.log(len(folds))
+
+    # The terms that don't depend on the mean (gammaln of the counts) cancel between the hypotheses.
+    raised = averaged(RAISED_FOLDS)
+    level = np.clip(raised - averaged(SHARED_FOLDS), -MAX_LEVEL_ODDS, MAX_LEVEL_ODDS)
+    return np.clip(raised - log_likelihood(expected), -MAX_LOG_ODDS, MAX_LOG_ODDS), level
 
 
 def background_rate(log_odds: np.ndarray, genes: np.ndarray) -> np.ndarray:
@@ -138,17 +146,19 @@ def set_log_odds(
     background: np.ndarray,
     negative: Sequence[np.ndarray],
     negative_rate: tuple[float, float],
+    level: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """Log odds that a group is of each population, over that its markers are raised at the background rate.
 
-    Each marker contributes log((r L + 1 - r) / (b L + 1 - b)) with L its likelihood ratio of being raised, r the rate
-    at which a population raises its own markers and b the background: a raised marker speaks for it, a clearly absent
-    one against, one without counts not at all. A raised negative marker speaks against.
+    Each marker contributes log((r L + 1 - r) / (b L' + 1 - b)) with L its likelihood ratio of being raised, r the rate
+    at which a population raises its own markers, b the background and L' the ratio of being raised as the background
+    raises: a raised marker speaks for it, a strongly raised one more, a clearly absent one against, one without counts
+    not at all. A raised negative marker speaks against.
 
     Parameters
     ----------
     log_odds
-        Groups x genes.
+        Groups x genes, log L.
     sets, negative
         Positions of markers and negative markers of each population.
     rate
@@ -157,18 +167,21 @@ def set_log_odds(
         b: per group, or groups x populations.
     negative_rate
         Rates at which a negative marker is raised in the population itself and in others.
+    level
+        log L - log L', groups x genes; 0 where the background raises as much as the population.
 
     Returns
     -------
     Groups x populations; zero for a population without markers among the genes.
     """
     odds = np.exp(log_odds)
+    weaker = np.exp(log_odds - level)
     background = np.broadcast_to(background.reshape(len(odds), -1), (len(odds), len(sets)))
     result = np.zeros((len(odds), len(sets)))
     own, other = negative_rate
     for j, (genes, absent) in enumerate(zip(sets, negative, strict=True)):
         b = background[:, j : j + 1]
-        result[:, j] = np.log((rate * odds[:, genes] + 1 - rate) / (b * odds[:, genes] + 1 - b)).sum(axis=1)
+        result[:, j] = np.log((rate * odds[:, genes] + 1 - rate) / (b * weaker[:, genes] + 1 - b)).sum(axis=1)
         result[:, j] += np.log((own * odds[:, absent] + 1 - own) / (other * odds[:, absent] + 1 - other)).sum(axis=1)
     return result
 
@@ -177,7 +190,7 @@ def sister_rate(log_odds: np.ndarray, sets: Sequence[np.ndarray], *, prior: floa
     """Share of raised markers among the *other* populations' markers, groups x populations, shrunk towards a prior.
 
     Sister types share programmes: a lymphocyte raises many markers of other lymphocytes. A type is supported against
-    its sisters only by raising more of its own markers than of theirs.
+    its sisters only by raising more of its own markers than of theirs, and more strongly.
 
     Parameters
     ----------
