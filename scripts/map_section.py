@@ -17,7 +17,8 @@ with job_log(snakemake):
     status = read_table(snakemake.input.status).set_index("library_id").loc[snakemake.wildcards.library]
     section = scope_section(ad.read_h5ad(snakemake.input.section), status=status)
     profiles = profiles_of_patient(ad.read_h5ad(snakemake.input.reference), snakemake.params.patient)
-    contents = {name: options[name] for name in ("n_genes_per_type", "n_bootstrap", "min_label_confidence")}
+    names = ("n_genes_per_type", "n_bootstrap", "min_label_confidence", "deconvolution", "cell2location")
+    contents = {name: options[name] for name in names}
     found = section_contents(section, profiles, **contents, seed=snakemake.params.seed)
     zones = {name: options[name] for name in ZONE_OPTIONS}
     outline, fault = None, ""

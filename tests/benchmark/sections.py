@@ -68,6 +68,8 @@ def measure(n_cells: int) -> None:
             n_genes_per_type=spatial["n_genes_per_type"],
             n_bootstrap=0,
             min_label_confidence=spatial["min_label_confidence"],
+            deconvolution="regression",
+            cell2location={},
             seed=1,
         ),
     )

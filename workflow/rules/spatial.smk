@@ -64,6 +64,8 @@ rule map_section:
                 "n_genes_per_type",
                 "n_bootstrap",
                 "min_label_confidence",
+                "deconvolution",
+                "cell2location",
                 "neighbours",
                 "neighbour_um",
                 "tile_um",

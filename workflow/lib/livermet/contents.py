@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,13 +34,15 @@ def section_contents(
     n_genes_per_type: int,
     n_bootstrap: int,
     min_label_confidence: float,
+    deconvolution: str,
+    cell2location: Mapping[str, float],
     seed: int,
 ) -> Contents:
     """Fractions of cell types in each spot or bin, or the type of each segmented cell, which goes into obs as well.
 
-    Spots are taken apart with weights of their own, the many bins of Visium HD with weights common to the section
-    (:func:`livermet.deconvolve.abundances`); segmented cells get labels (:func:`livermet.panel.label_cells`), and their
-    fractions are the probabilities of the types.
+    Spots are taken apart with weights of their own, or by cell2location where ``deconvolution`` asks for it, the many
+    bins of Visium HD with weights common to the section (:func:`livermet.deconvolve.abundances`); segmented cells get
+    labels (:func:`livermet.panel.label_cells`), and their fractions are the probabilities of the types.
 
     Parameters
     ----------
@@ -51,6 +54,8 @@ def section_contents(
         Of the abundances.
     min_label_confidence
         Probability (0 to 1) that a stated label needs.
+    cell2location
+        Options of :func:`livermet.by_cell2location.cell2location_abundances`.
     """
     resolution = section.uns[keys.META].get(keys.RESOLUTION, "spot")
     if resolution == "cell":
@@ -64,14 +69,19 @@ def section_contents(
         add_labels(section, labels)
         table = probability_table(labels, section.obs_names)
         return Contents(labels.types, labels.probabilities, table, labels.reason)
-    found = abundances(
-        section.X,
-        section.var_names,
-        profiles,
-        markers=load_markers()["genes"].to_dict(),
-        n_genes_per_type=n_genes_per_type,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-        common_weights=resolution == "bin",
-    )
+    common = {"markers": load_markers()["genes"].to_dict(), "n_genes_per_type": n_genes_per_type, "seed": seed}
+    if deconvolution == "cell2location" and resolution == "spot":
+        # Here, since few studies ask for it.
+        from livermet.by_cell2location import cell2location_abundances
+
+        found = cell2location_abundances(section.X, section.var_names, profiles, **common, **cell2location)
+    else:
+        found = abundances(
+            section.X,
+            section.var_names,
+            profiles,
+            **common,
+            n_bootstrap=n_bootstrap,
+            common_weights=resolution == "bin",
+        )
     return Contents(found.types, found.fractions, abundance_table(found, section.obs_names), found.reason)

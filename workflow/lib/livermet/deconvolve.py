@@ -377,6 +377,62 @@ def _bootstrap_grouped(
     return np.stack([low, high])
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a deconvolution works on: ``counts`` (spots x genes, sparse) and ``profiles`` (types x genes)."""
+
+    counts: sp.csr_matrix
+    profiles: np.ndarray
+
+
+def choose_counts(
+    counts: sp.spmatrix | np.ndarray,
+    genes: Iterable[str],
+    profiles: AnnData,
+    *,
+    markers: dict[str, list[str]],
+    n_genes_per_type: int,
+) -> Chosen | str:
+    """Counts and profiles of the genes that tell the types apart, or the reason why there are none; the arguments are
+    those of :func:`abundances`.
+
+    Raises
+    ------
+    ValueError
+        If section and reference share fewer usable genes than there are types.
+    """
+    gene_index = pd.Index(genes)
+    shared = np.flatnonzero(profiles.var_names.isin(gene_index))
+    if counts.shape[0] == 0:
+        return "the section holds no spots"
+    if profiles.n_obs == 0:
+        return f"no reference profiles: {profiles.uns.get(keys.META, {}).get('reason', '')}"
+    if len(shared) == 0:
+        return "section and reference share no gene"
+    profiles = profiles[:, shared]
+    columns = gene_index.get_indexer(profiles.var_names)
+    detected = np.asarray(counts.sum(axis=0)).ravel()[columns] >= 1
+    profiles = profiles[:, detected].copy()
+    chosen = choose_genes(profiles, n_per_type=n_genes_per_type, markers=markers)
+    if len(chosen) < profiles.n_obs:
+        raise ValueError(
+            f"spot abundances: {len(chosen)} usable genes for {profiles.n_obs} cell types; the section shares too few "
+            "detected genes with the single-cell reference. Check that both name genes by the same symbols."
+        )
+    return Chosen(
+        counts=sp.csr_matrix(sp.csc_matrix(counts)[:, columns[detected][chosen]], dtype=np.float64),
+        profiles=np.asarray(profiles.X, dtype=np.float64)[:, chosen],
+    )
+
+
+def no_abundances(profiles: AnnData, n_spots: int, reason: str) -> Abundances:
+    """No fractions, for a reason."""
+    types = tuple(profiles.obs_names)
+    none = np.full((n_spots, len(types)), np.nan)
+    logger.info("abundances: none, %s", reason)
+    return Abundances(types, none, none.copy(), none.copy(), 0, reason)
+
+
 def abundances(
     counts: sp.spmatrix | np.ndarray,
     genes: Iterable[str],
@@ -418,58 +474,34 @@ def abundances(
         Spots of similar composition share their weights: for the hundred thousands of bins of Visium HD, at a small
         part of the cost.
     """
-    gene_index = pd.Index(genes)
+    chosen = choose_counts(counts, genes, profiles, markers=markers, n_genes_per_type=n_genes_per_type)
+    if isinstance(chosen, str):
+        return no_abundances(profiles, counts.shape[0], chosen)
+    matrix = chosen.profiles
+    level = np.asarray(chosen.counts.mean(axis=0)).ravel()
     n_spots = counts.shape[0]
-    shared = np.flatnonzero(profiles.var_names.isin(gene_index))
-    reason = ""
-    if n_spots == 0:
-        reason = "the section holds no spots"
-    elif profiles.n_obs == 0:
-        reason = f"no reference profiles: {profiles.uns.get(keys.META, {}).get('reason', '')}"
-    elif len(shared) == 0:
-        reason = "section and reference share no gene"
-    if reason:
-        types = tuple(profiles.obs_names)
-        none = np.full((n_spots, len(types)), np.nan)
-        logger.info("abundances: none, %s", reason)
-        return Abundances(types, none, none.copy(), none.copy(), 0, reason)
-
-    profiles = profiles[:, shared]
-    columns = gene_index.get_indexer(profiles.var_names)
-    detected = np.asarray(counts.sum(axis=0)).ravel()[columns] >= 1
-    profiles = profiles[:, detected].copy()
-    chosen = choose_genes(profiles, n_per_type=n_genes_per_type, markers=markers)
-    if len(chosen) < profiles.n_obs:
-        raise ValueError(
-            f"spot abundances: {len(chosen)} usable genes for {profiles.n_obs} cell types; the section shares too few "
-            "detected genes with the single-cell reference. Check that both name genes by the same symbols."
-        )
-    columns = columns[detected][chosen]
-    chosen_counts = sp.csr_matrix(sp.csc_matrix(counts)[:, columns], dtype=np.float64)
-    matrix = np.asarray(profiles.X, dtype=np.float64)[:, chosen]
-    level = np.asarray(chosen_counts.mean(axis=0)).ravel()
-    replicates = _replicates(len(chosen), n_bootstrap=n_bootstrap, seed=seed)
+    replicates = _replicates(matrix.shape[1], n_bootstrap=n_bootstrap, seed=seed)
     fractions, low, high = np.full((3, n_spots, len(matrix)), np.nan)
     if common_weights:
-        weight, cells, group, precision = _fit_grouped(chosen_counts, matrix, level=level)
+        weight, cells, group, precision = _fit_grouped(chosen.counts, matrix, level=level)
         fractions = _fractions(weight)
         if n_bootstrap:
-            low, high = _bootstrap_grouped(chosen_counts, matrix, cells, group, precision, replicates=replicates)
+            low, high = _bootstrap_grouped(chosen.counts, matrix, cells, group, precision, replicates=replicates)
     else:
         for first in range(0, n_spots, SPOTS_AT_ONCE):
             spots = slice(first, first + SPOTS_AT_ONCE)
-            part = chosen_counts[spots].toarray()
+            part = chosen.counts[spots].toarray()
             weight, cells = _fit(part, matrix, level=level)
             fractions[spots] = _fractions(weight)
             if n_bootstrap:
                 low[spots], high[spots] = _bootstrap(part, matrix, weight, cells, level=level, replicates=replicates)
-    logger.info("abundances: %d spots, %d types, %d genes", n_spots, len(matrix), len(chosen))
+    logger.info("abundances: %d spots, %d types, %d genes", n_spots, *matrix.shape)
     return Abundances(
         types=tuple(profiles.obs_names),
         fractions=fractions,
         ci_low=np.minimum(low, fractions),
         ci_high=np.maximum(high, fractions),
-        n_genes=len(chosen),
+        n_genes=matrix.shape[1],
         reason="",
     )
 

@@ -246,6 +246,13 @@ def load_study(config: Mapping[str, Any], *, workdir: str | Path, files: Iterabl
         from livermet.overrides import annotation_findings
 
         setup += annotation_findings(annotate, workdir=workdir, not_personal=allow)
+    if value("spatial", {}).get("deconvolution") == "cell2location":
+        from livermet.by_cell2location import installed
+
+        if not installed():
+            message = "cell2location isn't installed in the Python environment that runs the jobs"
+            remedy = "install it there, or set regression"
+            setup.append(Finding("error", "config", None, "spatial.deconvolution", "cell2location", message, remedy))
     if value("reference", {}).get("use"):
         from livermet.frozen_files import reference_findings
 
