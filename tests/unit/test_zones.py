@@ -160,10 +160,28 @@ def test_a_rim_of_stroma_hides_no_border_and_stroma_inside_the_tumour_is_no_live
     x = xy[:, 0] - 2000
     island = np.hypot(x + 1200, xy[:, 1] - 870) < 350
     tumour, liver = (x < -rim_um / 2) & ~island, x > rim_um / 2
-    mask = Mask(tumour, liver, np.where(tumour, 1.0, np.where(liver, -1.0, np.nan)), "")
+    balance = np.where(tumour, 1.0, np.where(liver, -1.0, np.nan))
+    mask = Mask(tumour, liver, np.zeros(len(x), dtype=bool), balance, "")
     distance = signed_distance(xy, tumour_side(xy, mask), expression_border(xy, mask, pitch_um=pitch(xy)))
     assert np.abs(distance - x).max() <= 110  # a pitch
     assert (distance[island] < 0).all() and island.sum() > 30
+
+
+@pytest.mark.parametrize("rim_um", [0, 150, 300])
+@pytest.mark.parametrize("malignant_in_rim", [0.0, 0.1])
+def test_the_border_runs_where_the_malignant_nests_end_and_stroma_between_nests_is_tumour(rim_um, malignant_in_rim):
+    xy = generator.hexagonal(20, 40)
+    x = xy[:, 0] - 2000
+    island = np.hypot(x + 900, xy[:, 1] - 870) < 150
+    tumour, liver = (x < 0) & ~island, x > rim_um
+    shares = np.full((len(x), 3), [malignant_in_rim, 0.02, 0.7])
+    shares[tumour], shares[liver], shares[island] = [0.5, 0.01, 0.1], [0.01, 0.7, 0.01], [0.0, 0.01, 0.9]
+    fractions = pd.DataFrame(shares / shares.sum(axis=1, keepdims=True), columns=list(generator.TYPES)[:3])
+    fractions.columns = ["malignant_ductal", "hepatocyte", "caf_pan"]
+    distance = mapped(generator.Tissue(xy, x, fractions)).obs[keys.SIGNED_DISTANCE].to_numpy()
+    assert (distance[island] < 0).all() and island.sum() > 5
+    assert np.abs(distance - x)[np.abs(x) < 1000].max() <= 100  # a pitch
+    assert abs(np.median((distance - x)[np.abs(x) < 1000])) <= 50
 
 
 def cells(*, seed, n=12_000, size=1500.0, resolution="cell"):
@@ -262,7 +280,7 @@ def test_tiles_average_what_is_known_and_leave_out_specks():
 def test_a_straight_border_has_the_length_and_place_of_the_line():
     xy = generator.hexagonal(30, 30)
     x = xy[:, 0] - 1460
-    mask = Mask(x < 0, x >= 0, -np.tanh(x / 100), "")
+    mask = Mask(x < 0, x >= 0, np.zeros(len(x), dtype=bool), -np.tanh(x / 100), "")
     border = expression_border(xy, mask, pitch_um=100)
     assert np.abs(border_points(border)[:, 0] - 1460).max() < 15
     assert border.length == pytest.approx(29 * 100 * np.sqrt(3) / 2, rel=0.02)

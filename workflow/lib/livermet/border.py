@@ -23,6 +23,11 @@ PLATEAU_QUANTILE = 90
 PLATEAU_FLOOR = 0.15
 # Spots with less than this share of either plateau's evidence around them are neither tumour nor liver.
 MIN_EVIDENCE = 0.15
+# A tumour is nests of malignant cells, where their evidence is above this, and what lies between nests that are so far
+# apart. Tissue of neither kind beyond the nests, so far from liver, is a rim of stroma: the border runs inside of it.
+NEST_EVIDENCE = 0.5
+NEST_GAP_UM = 300.0
+RIM_UM = 300.0
 # Triangles with a longer edge than so many pitches span a gap in the tissue; one missing spot is none. Spots off an
 # array lie unevenly: of random points the median nearest neighbour is half as far as the mean Delaunay neighbour.
 MAX_EDGE = 2.1
@@ -38,7 +43,7 @@ DETAIL_UM = 50.0
 
 @dataclass(frozen=True)
 class Mask:
-    """Tumour and liver spots (or tiles) of a section.
+    """Tumour, liver and rim (stroma between them) spots, or tiles, of a section.
 
     ``balance`` is the smoothed evidence of tumour against liver, from -1 (liver) to 1 (tumour). ``reason`` is "" or why
     the section has no tumour, or no liver.
@@ -46,6 +51,7 @@ class Mask:
 
     tumour: np.ndarray
     liver: np.ndarray
+    rim: np.ndarray
     balance: np.ndarray
     reason: str
 
@@ -67,15 +73,38 @@ def _absorb_small(mask: np.ndarray, graph: sp.csr_matrix, *, min_spots: int) -> 
     return mask
 
 
+def _grown(mask: np.ndarray, graph: sp.csr_matrix, *, rings: int, within: np.ndarray | None = None) -> np.ndarray:
+    """The mask and so many rings of neighbours around it, through spots ``within`` alone."""
+    for _ in range(rings):
+        grown = mask | (graph @ mask.astype(np.float32) > 0)
+        mask = grown if within is None else mask | (grown & within)
+    return mask
+
+
+def _stroma_rim(nests: np.ndarray, liver: np.ndarray, graph: sp.csr_matrix, *, pitch_um: float) -> np.ndarray:
+    """Spots that are neither liver nor tumour nests, nor lie between nests, next to liver."""
+    rings = max(1, round(NEST_GAP_UM / 2 / pitch_um))
+    filled = ~_grown(~_grown(nests, graph, rings=rings), graph, rings=rings) | nests
+    return _grown(liver, graph, rings=max(1, round(RIM_UM / pitch_um)), within=~filled & ~liver) & ~liver
+
+
 def tumour_mask(
-    malignant: np.ndarray, hepatocyte: np.ndarray, graph: sp.csr_matrix, *, min_spots: int, unit: str = "spots"
+    malignant: np.ndarray,
+    hepatocyte: np.ndarray,
+    graph: sp.csr_matrix,
+    *,
+    min_spots: int,
+    pitch_um: float,
+    unit: str = "spots",
 ) -> Mask:
     """Which spots are tumour and which are liver tissue.
 
     Both abundances are smoothed over a spot and its neighbours and divided by their level inside their own domain
     (the 90th percentile), so that a tumour with much stroma is not taken for liver; the larger one wins. Spots
-    with little of either (stroma, a rim of fibroblasts) follow the evidence two rings further out; with none there
-    they are neither. Connected parts and holes under ``min_spots`` are absorbed.
+    with little of either (stroma) follow the evidence two rings further out; with none there they are neither.
+    Connected parts and holes under ``min_spots`` are absorbed. The tumour ends with its malignant nests, as the
+    invasive margin is drawn in pathology (Hendry et al. 2017 Adv Anat Pathol): a rim of stroma between the outermost
+    nests and the liver is not tumour, stroma between nests is.
 
     Parameters
     ----------
@@ -83,13 +112,15 @@ def tumour_mask(
         Fractions per spot; NaN where a spot has none.
     min_spots
         Smallest connected part, and fewest spots for a section to count as holding tumour, or liver.
+    pitch_um
+        Distance of neighbouring spots.
     unit
         What the rows are, for the reason: "spots" or "tiles".
     """
     n_spots = len(malignant)
     nothing = np.zeros(n_spots, dtype=bool)
     if n_spots == 0 or np.isnan(malignant).all():
-        return Mask(nothing, nothing.copy(), np.full(n_spots, np.nan), "no abundances")
+        return Mask(nothing, nothing.copy(), nothing.copy(), np.full(n_spots, np.nan), "no abundances")
     both = np.column_stack([malignant, hepatocyte])
     near = np.nan_to_num(smooth(both, graph, rings=1))
     wide = np.nan_to_num(smooth(both, graph, rings=3))
@@ -104,21 +135,32 @@ def tumour_mask(
     if tumour.any():
         tumour = _absorb_small(tumour, graph, min_spots=min_spots)
     liver = ~tumour & (evidence[:, 1] >= MIN_EVIDENCE)
+    rim = nothing
+    if tumour.any() and liver.any():
+        rim = _stroma_rim(tumour & (evidence[:, 0] >= NEST_EVIDENCE), liver, graph, pitch_um=pitch_um)
+        tumour &= ~rim
+    # Along an edge into the rim the border lies where the nests end.
+    balance = np.where(rim, np.fmin(balance, evidence[:, 0] / NEST_EVIDENCE - 1), balance)
     if tumour.sum() < min_spots:
-        return Mask(nothing, liver, balance, f"no tumour tissue ({tumour.sum()} tumour {unit}, {min_spots} needed)")
+        return Mask(
+            nothing,
+            liver,
+            rim & nothing,
+            balance,
+            f"no tumour tissue ({tumour.sum()} tumour {unit}, {min_spots} needed)",
+        )
     if liver.sum() < min_spots:
-        return Mask(tumour, liver, balance, f"no liver tissue ({liver.sum()} liver {unit}, {min_spots} needed)")
-    return Mask(tumour, liver, balance, "")
+        return Mask(tumour, liver, rim, balance, f"no liver tissue ({liver.sum()} liver {unit}, {min_spots} needed)")
+    return Mask(tumour, liver, rim, balance, "")
 
 
 def tumour_side(coordinates: np.ndarray, mask: Mask) -> np.ndarray:
-    """Whether a spot lies on the tumour's side: spots that are neither tissue go with the nearest one that is.
+    """Whether a spot lies on the tumour's side: spots that are none of the three go with the nearest one that is.
 
-    Without it a rim of stroma several spots wide would hide the border, and stroma or necrosis deep inside the tumour
-    would count as distant liver.
+    Without it stroma or necrosis deep inside the tumour would count as distant liver.
     """
     side = mask.tumour.copy()
-    known = mask.tumour | mask.liver
+    known = mask.tumour | mask.liver | mask.rim
     if known.any() and not known.all():
         nearest = cKDTree(coordinates[known]).query(coordinates[~known])[1]
         side[~known] = mask.tumour[known][nearest]

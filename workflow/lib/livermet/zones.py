@@ -319,7 +319,7 @@ def map_section(
         )
     else:
         units, evidence = _tile_units(coordinates, evidence, tile_um=tile_um, min_component=min_component)
-    mask = tumour_mask(*evidence, units.graph, min_spots=units.min_number, unit=units.name)
+    mask = tumour_mask(*evidence, units.graph, min_spots=units.min_number, pitch_um=units.pitch_um, unit=units.name)
     if lacking and not abundance_reason:
         # Taken as abundance 0, the other tissue would be everywhere.
         mask = replace(mask, reason=f"the annotated cells give no profile of {' and '.join(lacking)}")
@@ -431,7 +431,7 @@ def _by_outline(coordinates: np.ndarray, units: _Units, mask: Mask, outline: Out
     border = outline_border(
         outline.tumour,
         units.coordinates,
-        Mask(inside, around, mask.balance, reason),
+        Mask(inside, around, ~inside & ~around, mask.balance, reason),
         inside=inside,
         pitch_um=units.pitch_um,
     )
