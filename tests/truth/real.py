@@ -59,12 +59,11 @@ def agreement(source: Path, folder: Path, *, cores: int, reuse: bool) -> str:
     folder
         Working directory.
     reuse
-        Whether to compare results that are there already.
+        Whether to keep a study that is there already, and run what changed.
     """
-    cells = folder / "results" / "cohort" / "cells.h5ad"
-    if not (reuse and cells.exists()):
-        config = write_study(source, folder)
-        snakemake(folder, config, [cells], cores=cores)
+    cells, config = folder / "results" / "cohort" / "cells.h5ad", folder / "config.yaml"
+    kept = yaml.safe_load(config.read_text(encoding="utf-8")) if reuse and config.exists() else None
+    snakemake(folder, kept or write_study(source, folder), [cells], cores=cores)
     authors = ad.read_h5ad(source, backed="r").obs["cell_type_author"].astype(str)
     found = ad.read_h5ad(cells, backed="r").obs[[keys.COMPARTMENT, keys.CELL_TYPE]].astype(str)
     found.index = found.index.str.split(":", n=1).str[1]

@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("build/truth"), help="folder for studies and results")
     parser.add_argument("--cores", type=int, default=2, help="cores for Snakemake")
     parser.add_argument("--cohorts", type=int, default=50, help="planted cohorts for the response engine")
-    parser.add_argument("--reuse", action="store_true", help="score the results in the work folder, run nothing anew")
+    parser.add_argument("--reuse", action="store_true", help="keep the studies in the work folder, run what changed")
     parser.add_argument("--real", type=Path, help="folder with pdac_a/cells.h5ad, a real tumour with authors' labels")
     parser.add_argument("--null", type=int, default=500, help="null cohorts for the response engine")
     args = parser.parse_args()
@@ -72,7 +72,7 @@ def main() -> int:
         folder = args.work.resolve() / f"seed{seed}"
         if not args.reuse:
             simulate_study(folder, size=args.size, seed=seed, hard_cases=True)
-            run_workflow(folder, cores=args.cores, seed=seed)
+        run_workflow(folder, cores=args.cores, seed=seed)
         results = folder / "results"
         scores = score_study(folder / "truth", results, seed=seed)
         types.append(score_types(folder / "truth", results).assign(seed=seed))
