@@ -21,7 +21,7 @@ with job_log(snakemake):
         "neighbourhood": spatial.plot_neighbourhood(read_table(inputs.neighbourhood), min_spots=params.min_spots),
         "contacts": contacts.plot_contacts(read_table(inputs.contacts)),
         "profiles": spatial.plot_distance_profiles(sections, **params.profiles),
-        "zones": spatial.plot_zones(sections, min_spots=params.min_spots_per_zone),
+        "zones": spatial.plot_zones(sections, **params.zone_limits),
     }
     for name, figure in figures.items():
         save_figure(figure, snakemake.output[name], simulated=params.simulated)

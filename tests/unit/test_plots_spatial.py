@@ -72,7 +72,7 @@ def test_figures_of_a_scope(mapped, tmp_path):
         spatial.plot_stability(found.stability, min_ari=0.7),
         spatial.plot_neighbourhood(pairs, min_spots=50),
         spatial.plot_distance_profiles(sections, **PROFILES),
-        spatial.plot_zones(sections, min_spots=20),
+        spatial.plot_zones(sections, min_spots=20, min_cells=200),
     ]
     for i, figure in enumerate(figures):
         save_figure(figure, tmp_path / f"{i}.png", simulated=True)
@@ -88,6 +88,6 @@ def test_scope_without_sections_says_so(mapped):
     assert "No niches" in words(spatial.plot_stability(found.stability, min_ari=0.7))
     assert "No neighbourhood statistics" in words(spatial.plot_neighbourhood(pairs, min_spots=50))
     assert "No distance profiles" in words(spatial.plot_distance_profiles([], **PROFILES))
-    assert "No zones" in words(spatial.plot_zones([], min_spots=20))
+    assert "No zones" in words(spatial.plot_zones([], min_spots=20, min_cells=200))
     empty = section_of(mapped[:0], row=ROW)
-    assert "No zones" in words(spatial.plot_zones([empty], min_spots=20))
+    assert "No zones" in words(spatial.plot_zones([empty], min_spots=20, min_cells=200))

@@ -210,7 +210,10 @@ rule plot_sections:
         ],
         min_ari=config["niches"]["min_ari"],
         min_spots=config["neighbourhood"]["min_spots"],
-        min_spots_per_zone=config["spatial"]["min_spots_per_zone"],
+        zone_limits={
+            "min_spots": config["spatial"]["min_spots_per_zone"],
+            "min_cells": config["spatial"]["min_cells_per_zone"],
+        },
         profiles={"bin_um": config["neighbourhood"]["bin_um"], "min_spots": 3, "n_types": 16},
         niches=config["niches"],
         spatial=config["spatial"],

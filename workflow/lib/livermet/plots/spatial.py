@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -362,22 +362,16 @@ def plot_neighbourhood(neighbourhood: pd.DataFrame, *, min_spots: int) -> Figure
 def plot_distance_profiles(sections: Sequence[Section], *, bin_um: float, min_spots: int, n_types: int) -> Figure:
     """Mean abundance against the signed distance to the border: a thin line per patient, their mean thick.
 
-    Bins with fewer than ``min_spots`` spots of a patient are not drawn for that patient; the mean needs two patients.
+    Sections of a patient count alike, whatever they resolve. Bins with fewer than ``min_spots`` observations of a
+    section are left out; the mean needs two patients.
     """
-    spots = [
-        section.abundance.assign(patient=_unit(section), bin=np.floor(section.distance / bin_um))
-        for section in sections
-        if len(section.barcodes) and not np.isnan(section.distance).all()
-    ]
-    if not spots:
+    bordered = [s for s in sections if len(s.barcodes) and not np.isnan(s.distance).all()]
+    if not bordered:
         return message_figure("No distance profiles: no section has a tumour-liver border.")
-    table = pd.concat(spots, ignore_index=True)
-    types = [name for name in table.columns if name not in ("patient", "bin")]
-    types = list(table[types].mean().sort_values(ascending=False, kind="stable").index[:n_types])
-    grouped = table.groupby(["patient", "bin"])
-    mean = grouped[types].mean()[grouped.size() >= min_spots]
+    mean = _patient_means(bordered, lambda s: (np.floor(s.distance / bin_um), min_spots), name="bin")
     if mean.empty:
-        return message_figure(f"No distance profiles: no patient has {min_spots} spots in any bin of {bin_um:g} um.")
+        return message_figure(f"No distance profiles: no section has {min_spots} spots in any bin of {bin_um:g} um.")
+    types = list(mean.mean().sort_values(ascending=False, kind="stable").index[:n_types])
     n_columns = 4
     n_rows = int(np.ceil(len(types) / n_columns))
     figure = new_figure(width=11, height=0.5 + 1.9 * n_rows)
@@ -401,23 +395,37 @@ def plot_distance_profiles(sections: Sequence[Section], *, bin_um: float, min_sp
     return figure
 
 
-def plot_zones(sections: Sequence[Section], *, min_spots: int) -> Figure:
-    """Mean composition of each zone, the mean being taken over patients; and the spots of each zone per section.
+def _patient_means(
+    sections: Sequence[Section], place: Callable[[Section], tuple[np.ndarray, int]], *, name: str
+) -> pd.DataFrame:
+    """Mean abundances at each place, first within sections, then over the sections of a patient, timepoint and tissue.
 
-    A zone counts for a patient, timepoint and tissue with at least ``min_spots`` spots.
+    ``place`` gives the place of each observation of a section, and how many observations a place needs there.
     """
-    rows = [
-        section.abundance.assign(patient=_unit(section), zone=section.zone)[section.zone != "none"]
-        for section in sections
-    ]
-    rows = [table for table in rows if len(table)]
-    if not rows:
+    parts = []
+    for section in sections:
+        where, needed = place(section)
+        groups = section.abundance.groupby(where)
+        means = groups.mean()[groups.size() >= needed]
+        parts.append(means.rename_axis(name).assign(patient=_unit(section)).set_index("patient", append=True))
+    table = pd.concat(parts).fillna(0.0)
+    return table.groupby(level=["patient", name]).mean()
+
+
+def plot_zones(sections: Sequence[Section], *, min_spots: int, min_cells: int) -> Figure:
+    """Mean composition of each zone, within sections, over those of a patient, over patients; and the zones' shares of
+    each section.
+
+    A zone of a section counts with at least ``min_spots`` spots, or ``min_cells`` cells or bins.
+    """
+    zoned = [section for section in sections if (section.zone != "none").any()]
+    if not zoned:
         return message_figure("No zones: no section has a tumour-liver border.")
-    table = pd.concat(rows, ignore_index=True).fillna(0.0)
-    groups = table.groupby(["patient", "zone"])
-    per_patient = groups.mean(numeric_only=True)[groups.size() >= min_spots]
+    least = {"spot": min_spots}
+    per_patient = _patient_means(zoned, lambda s: (s.zone, least.get(s.resolution, min_cells)), name="zone")
+    per_patient = per_patient.drop(index="none", level="zone", errors="ignore")
     if per_patient.empty:
-        return message_figure(f"No zones: no zone of a patient holds {min_spots} spots.")
+        return message_figure(f"No zones: no zone of a section holds {min_spots} spots, or {min_cells} cells or bins.")
     mean = per_patient.groupby(level="zone").mean()
     patients = per_patient.groupby(level="zone").size()
     zones = [zone for zone in keys.ZONES if zone in mean.index]
@@ -436,6 +444,7 @@ def plot_zones(sections: Sequence[Section], *, min_spots: int) -> Figure:
     left.legend(loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=6, handlelength=0.8, labelspacing=0.25)
     counts = pd.DataFrame({s.library_id: pd.Series(s.zone).value_counts() for s in sections if len(s.zone)}).T
     counts = counts.reindex(columns=list(keys.ZONES)).fillna(0)
+    counts = 100 * counts.div(counts.sum(axis=1), axis=0)
     start = np.zeros(len(counts))
     for zone in keys.ZONES:
         width = counts[zone].to_numpy()
@@ -445,6 +454,6 @@ def plot_zones(sections: Sequence[Section], *, min_spots: int) -> Figure:
         start = start + width
     right.set_yticks(range(len(counts)), counts.index, fontsize=6.5)
     right.invert_yaxis()
-    right.set(xlabel="spots", title="Zones per section")
+    right.set(xlabel="% of spots, bins or cells", xlim=(0, 100), title="Zones per section")
     right.legend(loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=6, handlelength=0.8)
     return figure
