@@ -205,6 +205,21 @@ def test_a_compartment_that_is_not_clearly_the_best_is_unknown():
     assert [kinds[code] for code in found.kind] == expected
 
 
+def test_markers_that_leave_two_compartments_open_are_settled_by_the_whole_profile():
+    rng = np.random.default_rng(4)
+    kinds = rng.dirichlet(np.full(800, 0.8), size=3)
+    profiles = [*kinds, kinds[0], (kinds[0] + kinds[1]) / 2, rng.dirichlet(np.full(800, 0.8))]
+    sums = np.stack([rng.poisson(3e5 * profile) for profile in profiles]).astype(float)
+    clear = np.eye(3, dtype=bool)
+    both = np.array([[True, True, False]] * 3)
+    kind = an.settled_by_profile(sums, np.vstack([clear, both]))
+    # The relative is known; doublets of two kinds and a population like none of them stay open.
+    assert kind.tolist() == [0, 1, 2, 0, 3, 3]
+    # The profile chooses among what the markers leave open, and does not overrule them.
+    assert an.settled_by_profile(sums, np.vstack([clear, [[False, True, True]] * 3]))[3] == 3
+    assert an.settled_by_profile(sums, np.zeros((6, 3), dtype=bool)).tolist() == [3] * 6
+
+
 def test_a_negative_marker_speaks_against():
     odds = np.array([[5.0, 5.0, 5.0], [5.0, 5.0, -5.0]])
     options = {"rate": 0.6, "background": np.array([0.05, 0.05]), "negative_rate": (0.1, 0.3)}

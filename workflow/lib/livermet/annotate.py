@@ -62,8 +62,10 @@ NEGATIVE_RATE = (0.1, 0.3)
 SISTER_RATE = (0.2, 10.0)
 # Log odds by which a group must be better to take a type that another, different group has taken already.
 REPEAT_COST = 3.0
-# Log odds by which a group's compartment must be better supported than the next.
+# Log odds by which markers must support a group's compartment better than the next to decide alone; where they don't,
+# the whole profile must correlate better with a clear group of one compartment than of any other by MIN_PROFILE_LEAD.
 MIN_LEAD = 1.0
+MIN_PROFILE_LEAD = 0.25
 # Groups of one compartment whose centred log profiles correlate by more than this are of one family.
 FAMILY_CORRELATION = 0.25
 # Excess of marker counts, in standard deviations, by which a cell is taken out of its group.
@@ -222,7 +224,8 @@ def compartment_evidence(
     sums: np.ndarray, sets: MarkerSets, background: np.ndarray, *, min_score: float
 ) -> CompartmentEvidence:
     """Compartment of each group: that of its best-supported type, if better than chance by ``min_score`` and than any
-    type of another compartment by ``MIN_LEAD``.
+    type of another compartment by ``MIN_LEAD``. Where markers leave two or more open, the whole profile decides among
+    them if it clearly can (:func:`settled_by_profile`); otherwise the group is unknown.
 
     "Raised" needs a baseline in which each kind of cell weighs the same: in a biopsy that is nine tenths tumour,
     epithelial markers would otherwise be the baseline. The kinds are what is sought, so that the two are found in
@@ -242,9 +245,48 @@ def compartment_evidence(
             break
         weight = 1.0 / np.bincount(kind)[kind]
         baseline = evidence.baseline_profile(sums, quantile=0.4, weight=weight)
-    second, first = np.sort(best, axis=1)[:, -2:].T
-    kind = np.where(first - second >= MIN_LEAD, kind, len(sets.kinds))
+    supported = kind < len(sets.kinds)
+    candidates = (best > best.max(axis=1, keepdims=True) - MIN_LEAD) & supported[:, None]
+    kind = settled_by_profile(sums, candidates)
     return CompartmentEvidence(raised=raised, level=level, chance=chance, types=types, kind=kind)
+
+
+def settled_by_profile(sums: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """One compartment per group: its only candidate, or that of the clear groups that its whole profile is closest to.
+
+    Marker evidence can be close where a group raises much of everything, as large malignant cells do; its profile still
+    is that of its relatives. A group of doublets lies between two compartments and stays open.
+
+    Parameters
+    ----------
+    sums
+        Groups x genes, summed counts.
+    candidates
+        Groups x compartments, which ones the markers leave open.
+
+    Returns
+    -------
+    Code of the compartment per group; the number of compartments where there is none or none is clear.
+    """
+    n = candidates.shape[1]
+    open_groups = np.flatnonzero(candidates.sum(axis=1) > 1)
+    kind = np.where(candidates.sum(axis=1) == 1, candidates.argmax(axis=1), n)
+    clear = np.flatnonzero(kind < n)
+    if open_groups.size == 0 or clear.size == 0:
+        return kind
+    well_counted = sums[:, sums.sum(axis=0) >= 20 * len(sums)]
+    profile = np.log((well_counted + 1) / (well_counted.sum(axis=1, keepdims=True) + 1))
+    profile -= np.mean([profile[kind == code].mean(axis=0) for code in np.unique(kind[clear])], axis=0)
+    profile = profile - profile.mean(axis=1, keepdims=True)
+    profile /= np.maximum(np.linalg.norm(profile, axis=1, keepdims=True), 1e-12)
+    alike = np.zeros((open_groups.size, n))
+    for code in np.unique(kind[clear]):
+        alike[:, code] = np.maximum((profile[open_groups] @ profile[kind == code].T).max(axis=1), 0)
+    lead = np.diff(np.sort(alike, axis=1)[:, -2:], axis=1)[:, 0]
+    best = alike.argmax(axis=1)
+    settled = (lead >= MIN_PROFILE_LEAD) & candidates[open_groups, best]
+    kind[open_groups] = np.where(settled, best, n)
+    return kind
 
 
 @dataclass(frozen=True)
