@@ -60,6 +60,10 @@ include: "workflow/rules/invasion.smk"
 include: "workflow/rules/interactions.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/response.smk"
+include: "workflow/rules/survival.smk"
+include: "workflow/rules/biomarkers.smk"
+include: "workflow/rules/prediction.smk"
+include: "workflow/rules/checklist.smk"
 include: "workflow/rules/differential.smk"
 include: "workflow/rules/report.smk"
 
@@ -79,8 +83,13 @@ onstart:
     forget_withdrawn()
 
 
+onsuccess:
+    record_look()
+
+
 onerror:
     keep_findings()
+    record_look()
 
 
 rule all:

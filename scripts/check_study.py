@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from livermet.blinding import blind_findings, blind_tables
 from livermet.check import check_study
 from livermet.files import write_table
 from livermet.findings import Finding, findings_frame, raise_on_errors
@@ -17,14 +18,18 @@ with job_log(snakemake):
     data = read_study(Path(params.study), trial=params.trial, labels=params.labels, **params.reading)
     # Findings on the trial file and the overlays come as params; those on the tables are found here again.
     setup = [Finding(**finding) for finding in params.setup]
-    checked = check_study(data, setup=setup, trial=params.trial, declared=params.labels, primary=params.primary)
+    checked = check_study(
+        data, setup=setup, trial=params.trial, declared=params.labels, primary=params.primary, blind=params.blind
+    )
     write_table(findings_frame(checked.findings), snakemake.log.findings)  # logs stay, also when this fails
     raise_on_errors(checked.findings)
-    frames = data.frames()
+    frames, findings = data.frames(), checked.findings
+    if checked.exchanged is not None:
+        frames, findings = blind_tables(frames, checked.exchanged), blind_findings(findings)
     for name, path in zip(TABLES, output.tables, strict=True):
         write_table(frames[name], path)
     write_table(checked.derived.labels, output.labels)
     write_table(checked.derived.recist, output.recist)
     write_table(pd.DataFrame([data.consent]), output.consent)
     write_table(deviations(data.tables, checked.findings), output.deviations)
-    write_table(findings_frame(checked.findings), output.findings)
+    write_table(findings_frame(findings), output.findings)

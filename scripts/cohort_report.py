@@ -28,4 +28,4 @@ with job_log(snakemake):
     )
     write_text(cohort_page(inputs), snakemake.output.report)
     files = index_files(params.libraries, mapped=bool(params.config["reference"]["use"]))
-    write_text(index_page(**common, files=files), snakemake.output.index)
+    write_text(index_page(**common, files=files, blinded=params.config["blind"]), snakemake.output.index)

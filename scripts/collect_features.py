@@ -25,6 +25,7 @@ with job_log(snakemake):
         [
             features.composition_features(obs),
             features.malignant_state_features(read_table(given.malignant)),
+            features.activity_features(read_table(given.activity), obs),
             features.niche_features(niches),
             features.zone_features(spots, **least),
             spatial_features.declared_features(declared, measures, tables, libraries),

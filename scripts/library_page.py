@@ -36,6 +36,7 @@ with job_log(snakemake):
     inputs = LibraryInputs(
         scope=snakemake.wildcards.scope,
         simulated=params.simulated,
+        blinded=params.blind,
         row=params.row,
         status=status,
         siblings=scope_statuses([read_json(path) for path in given.siblings], decided),

@@ -16,4 +16,4 @@ with job_log(snakemake):
         ),
     }
     for path, figure in drawn.items():
-        save_figure(figure, path, simulated=params.simulated)
+        save_figure(figure, path, simulated=params.simulated, blind=params.blind)

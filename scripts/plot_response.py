@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from livermet.compared import analysis_set, read_label, tested_values
 from livermet.files import read_table
 from livermet.plots.response import plot_associations, plot_confirmatory, plot_power
 from livermet.plots.style import save_figure
-from livermet.response import analysis_set, read_label, tested_values
 from livermet.snake import job_log
 
 with job_log(snakemake):
@@ -18,8 +18,10 @@ with job_log(snakemake):
         figures.associations: plot_associations(
             associations, alpha=config["alpha"] / config["planned_looks"], fdr=config["fdr"]
         ),
-        figures.confirmatory: plot_confirmatory(associations, values, label.numbers, patients["centre"]),
+        figures.confirmatory: plot_confirmatory(
+            associations, values, label.numbers, patients["centre"], events=label.events
+        ),
         figures.power: plot_power(associations),
     }
     for path, figure in drawn.items():
-        save_figure(figure, path, simulated=snakemake.params.simulated)
+        save_figure(figure, path, simulated=snakemake.params.simulated, blind=snakemake.params.blind)

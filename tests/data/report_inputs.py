@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from livermet import keys
+from livermet import biomarkers, blood_course, checklist, compared, design, keys, robustness, survival, validation
 from livermet.annotation_summary import TYPE_COLUMNS
 from livermet.catalogue import LABELS
 from livermet.contacts import CONTACT_COLUMNS
@@ -39,6 +39,7 @@ PARAMS = {
     "study": "/home/someone/study",
     "roots": ["/home/someone/raw"],
     "seed": 1,
+    "blind": False,
     "scope": "cohort",
     "labels": {"pathologist": {"kind": "ordinal", "levels": ["poor", "fair", "good"]}},
     "qc": {
@@ -58,6 +59,7 @@ PARAMS = {
         "confirmatory": [{"modality": "scrna", "family": "composition_type", "feature": "tam_SPP1"}],
         "alpha": 0.05,
         "fdr": 0.1,
+        "planned_looks": 1,
     },
 }
 
@@ -66,7 +68,8 @@ TYPES = ("malignant_ductal", "hepatocyte", "lsec", "caf_pan", "tam_SPP1", "t_CD8
 FIGURES = (
     "qc_waterfall qc_metrics clustering integration umap marker_dotplot annotation annotation_agreement composition malignancy "
     "malignant_states volcano activity distance_profiles zone_composition niches niche_stability neighbourhood contacts growth_pattern invasion "
-    "invasion_profiles invasion_tails spatial_genes interactions associations confirmatory power"
+    "invasion_profiles invasion_tails spatial_genes interactions associations confirmatory power robustness changes survival_curves hazard_ratios blood_courses "
+    "biomarkers blood_tissue prediction calibration"
 ).split()
 NUMBERS = {
     "confirmatory_tested": 0,
@@ -127,6 +130,17 @@ EMPTY = {
     "features_left_out": "patient_id timepoint tissue modality family feature reason",
     "response_filtered": "modality family feature n_patients mean_cells zero_fraction reason",
     "associations": " ".join(ASSOCIATION_COLUMNS),
+    "robustness": " ".join(robustness.COLUMNS),
+    "confounding": " ".join(design.COLUMNS),
+    "changes": " ".join(compared.COLUMNS),
+    "survival": " ".join(survival.COLUMNS),
+    "survival_curves": " ".join(survival.CURVE_COLUMNS),
+    "biomarkers": " ".join(biomarkers.COLUMNS),
+    "blood_tissue": " ".join(biomarkers.TISSUE_COLUMNS),
+    "blood_measures": " ".join(blood_course.MEASURE_COLUMNS),
+    "predictors": " ".join(validation.PREDICTOR_COLUMNS),
+    "prediction_null": " ".join(validation.NULL_COLUMNS),
+    "checklist": " ".join(checklist.COLUMNS),
 }
 
 

@@ -40,6 +40,7 @@ def job(tmp_path):
             reading={"decimal": ".", "roots": [], "not_personal": []},
             primary="disease_control",
             setup=[],
+            blind=None,
         ),
         output=SimpleNamespace(
             findings=str(out / "findings.tsv"),
@@ -83,3 +84,18 @@ def test_a_bad_study_leaves_the_list_in_the_log_and_nothing_else(job, tmp_path, 
     assert "B09" in log and "610" in log and "2 errors" in log
     assert read_table(job.log.findings)["severity"].tolist() == ["error", "error"]
     assert not (tmp_path / "results").exists()
+
+
+def test_a_blinded_study_leaves_permuted_labels_and_masked_sources(job, tmp_path):
+    run(job)
+    open_, tables = read_table(job.output.labels), [read_table(path) for path in job.output.tables]
+    job.params.blind = 1
+    run(job)
+    blind = read_table(job.output.labels)
+    own = [labels[labels["label"] == "disease_control"].set_index("patient_id")["value"] for labels in (open_, blind)]
+    assert own[0].to_dict() != own[1].to_dict() and sorted(own[0]) == sorted(own[1])
+    assert set(blind["source"].dropna()) == {"masked: the run is blinded"}
+    changed = [
+        name for name, a, path in zip(TABLES, tables, job.output.tables, strict=True) if not a.equals(read_table(path))
+    ]
+    assert changed == ["response"]

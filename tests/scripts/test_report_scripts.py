@@ -185,6 +185,7 @@ def test_every_library_gets_a_page_and_a_figure(inputs, tmp_path, library):
             },
             "config": CONFIG,
             "simulated": True,
+            "blind": False,
         },
         output={"page": str(tmp_path / "page.html"), "figure": str(tmp_path / "figure.png")},
         scope="cohort",

@@ -1,7 +1,9 @@
 """Truth of the response engine: planted and null cohorts of patients, simulated as feature tables.
 
-Prints recall of the planted types, the false discovery proportion, and rejection rates on null cohorts with intervals,
-each beside a naive answer to the same cohorts. ``python tests/truth/response.py --cohorts 50 --null 500 --seed 1``
+Prints recall of the planted types and the false discovery proportion for several sizes of the cohort, how often 95 %
+intervals of every kind of effect hold the truth, and rejection rates on null cohorts with intervals, each beside a naive
+answer to the same cohorts. Rejection rates by family and kind of label: ``calibration.py``.
+``python tests/truth/response.py --cohorts 50 --null 500 --seed 1``
 """
 
 import argparse
@@ -101,7 +103,61 @@ def planted_scores(*, cohorts, n, n_permutations, seed):
         unplanted = table.drop(index=list(BETA), errors="ignore").query("status == 'tested'")
         covered += ((unplanted["ci_low"] <= 0) & (unplanted["ci_high"] >= 0)).tolist()
     table = pd.DataFrame(rows, columns=["method", "two_of_three", "recall", "fdp"])
-    return table, float(np.mean(covered))
+    return table, proportion(sum(covered), len(covered)) if covered else "all refused"
+
+
+def coverage(*, cohorts, n, seed):
+    """Share of 95 % intervals that hold the true effect, per kind of effect and true size, with its interval.
+
+    Features are normal with effects of six centres; true effects are a difference in standard deviations within centre
+    and class, a correlation of normal variables within centre, and a log hazard ratio per standard deviation.
+    """
+    rows = []
+    for kind, sizes in {"hedges_g": (0, 0.8), "spearman_rho": (0, 0.5), "log_hr_per_sd": (0, 0.7)}.items():
+        for number, size in enumerate(sizes):
+            held = []
+            for k in range(cohorts):
+                rng = np.random.default_rng([seed, 4, len(kind), number, k])
+                centre = rng.choice(len(CENTRES), n, p=CENTRES)
+                held += _held(kind, size, centre, rng)
+            rows.append((kind, size, proportion(sum(held), len(held)) if held else "all refused"))
+    return rows
+
+
+def _held(kind, size, centre, rng):
+    """Whether the interval of one planted feature holds its true effect; nothing where it was refused."""
+    n = len(centre)
+    shift = rng.normal(0, CENTRE_SD, (2, len(CENTRES)))[:, centre]
+    if kind == "hedges_g":
+        y = (rng.random(n) < RESPONSE_RATE).astype(int)
+        x, truth, labels = rng.normal(size=n) + size * y, size, labels_table(y)
+    elif kind == "spearman_rho":
+        x, noise = rng.normal(size=(2, n))
+        labels = labels_table(size * x + np.sqrt(1 - size**2) * noise, kind="continuous")
+        shift[:] = 0  # ranks over all patients: a shift of centres would change the rank correlation itself
+        truth = 6 / np.pi * np.arcsin(size / 2)
+    else:
+        x = rng.normal(size=n)
+        death = rng.exponential(300 * np.exp(-size * x - shift[1]))
+        censored = rng.uniform(200, 1200, n)
+        labels = labels_table(np.ceil(np.minimum(death, censored)), kind="survival")
+        labels = labels.assign(event=(death <= censored).astype(int).astype(str))
+        shift[:] = 0  # the standard deviation that the effect is per is that over all patients
+        truth = size
+    table = response.associate(
+        feature_rows((x + shift[0])[:, None], family="score"),
+        labels,
+        patients_table([f"C{c}" for c in centre]),
+        config={**CONFIG, "n_permutations": 99, "alpha": 0.2},
+        goes_with=["T0_pre"],
+        scope="cohort",
+        seed=1,
+    )
+    rows = table[(table["analysis"] == "primary") & (table["status"] == "tested")]
+    assert set(rows["effect_kind"]) <= {kind}
+    # The hazard ratio is per standard deviation of the patients compared, the truth per that of their population.
+    scale = float(np.std(x, ddof=1)) if kind == "log_hr_per_sd" else 1.0
+    return ((rows["ci_low"] <= truth * scale) & (rows["ci_high"] >= truth * scale)).tolist()
 
 
 def null_scores(*, cohorts, n, n_permutations, seed):
@@ -130,27 +186,30 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cohorts", type=int, default=50, help="planted cohorts")
     parser.add_argument("--null", type=int, default=500, help="null cohorts")
-    parser.add_argument("--patients", type=int, default=64)
+    parser.add_argument("--patients", type=int, nargs="+", default=[64, 24, 12], help="sizes of planted cohorts")
+    parser.add_argument("--coverage", type=int, default=400, help="cohorts per kind and size of effect")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
 
+    print(f"Response engine on simulated cohorts of patients, {len(SHARES)} types, seed {options.seed}")
     print(
-        f"Response engine on simulated cohorts of {options.patients} patients, {len(SHARES)} types, seed {options.seed}"
+        f"\nPlanted ({', '.join(f'{k} {v:+}' for k, v in BETA.items())}), {options.cohorts} cohorts of each size, 9999 "
+        f"permutations"
     )
-    table, coverage = planted_scores(
-        cohorts=options.cohorts, n=options.patients, n_permutations=9999, seed=options.seed
-    )
-    print(
-        f"\n{options.cohorts} planted cohorts ({', '.join(f'{k} {v:+}' for k, v in BETA.items())}), 9999 permutations"
-    )
-    for method, rows in table.groupby("method", sort=False):
-        print(
-            f"  {method:18s} at least 2 of 3 found {proportion(rows['two_of_three'].sum(), len(rows))}; "
-            f"recall {rows['recall'].mean():.2f}; false discovery proportion {rows['fdp'].mean():.3f} (nominal .10)"
-        )
-    print(f"  95 % intervals of types that were not planted cover 0: {coverage:.3f}")
+    for n in options.patients:
+        table, covered = planted_scores(cohorts=options.cohorts, n=n, n_permutations=9999, seed=options.seed)
+        for method, rows in table.groupby("method", sort=False):
+            print(
+                f"  n = {n:2d} {method:18s} at least 2 of 3 found {proportion(rows['two_of_three'].sum(), len(rows))}; "
+                f"recall {rows['recall'].mean():.2f}; false discovery proportion {rows['fdp'].mean():.3f} (nominal .10)"
+            )
+        print(f"  n = {n:2d} 95 % intervals of types that were not planted cover 0: {covered}")
 
-    null, p = null_scores(cohorts=options.null, n=options.patients, n_permutations=999, seed=options.seed)
+    print(f"\n95 % intervals hold the truth, {options.coverage} cohorts of {options.patients[0]} patients each")
+    for kind, size, share in coverage(cohorts=options.coverage, n=options.patients[0], seed=options.seed):
+        print(f"  {kind:14s} true {size:4.1f}: {share}")
+
+    null, p = null_scores(cohorts=options.null, n=options.patients[0], n_permutations=999, seed=options.seed)
     print(f"\n{options.null} null cohorts, 999 permutations: share with a hit")
     for name in null:
         print(f"  {name:42s} {proportion(null[name].sum(), len(null))}")

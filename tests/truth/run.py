@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("--reuse", action="store_true", help="keep the studies in the work folder, run what changed")
     parser.add_argument("--real", type=Path, help="folder with pdac_a/cells.h5ad, a real tumour with authors' labels")
     parser.add_argument("--null", type=int, default=500, help="null cohorts for the response engine")
+    parser.add_argument("--calibration", type=int, default=2000, help="null cohorts per kind of label")
     args = parser.parse_args()
     started = time.monotonic()
 
@@ -100,8 +101,13 @@ def main() -> int:
     status = subprocess.run(
         [*response, "--cohorts", str(args.cohorts), "--null", str(args.null)], check=False
     ).returncode
+    print("\nNull cohorts by family and kind of label\n", flush=True)
+    calibration = [sys.executable, str(ROOT / "tests" / "truth" / "calibration.py")]
+    done = subprocess.run(
+        [*calibration, "--null", str(args.calibration), "--cores", str(args.cores)], check=False
+    ).returncode
     print(f"\n{(time.monotonic() - started) / 60:.1f} min in all")
-    return status
+    return max(status, done)
 
 
 def run_workflow(folder: Path, *, cores: int, seed: int) -> None:

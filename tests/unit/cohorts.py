@@ -8,6 +8,7 @@ CONFIG = {
     "timepoints": ["T0_pre"],
     "tissues": ["liver_met"],
     "confirmatory": [],
+    "changes": [],
     "alpha": 0.05,
     "fdr": 0.10,
     "n_permutations": 499,
@@ -23,14 +24,15 @@ def ids(n):
     return [f"P{k:02d}" for k in range(n)]
 
 
-def labels_table(values, *, name="disease_control", kind="binary"):
-    """Labels as written by the study step: values are text, "" where missing."""
+def labels_table(values, *, name="disease_control", kind="binary", events=None):
+    """Labels as written by the study step: values are text, "" where missing; events of a time as 1 or 0."""
     return pd.DataFrame(
         {
             "patient_id": ids(len(values)),
             "label": name,
             "kind": kind,
             "value": ["" if value is None else f"{value:g}" for value in values],
+            "event": [""] * len(values) if events is None else [str(int(event)) for event in events],
             "source": "response.tsv",
             "reason": ["not evaluable" if value is None else "" for value in values],
         }

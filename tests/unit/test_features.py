@@ -1,5 +1,7 @@
 """Features: counts are summed before fractions are taken, zeros are written, and nothing is lost without a reason."""
 
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -247,6 +249,69 @@ def test_interactions_not_detected_are_zero_and_unknown_ones_left_out():
     assert table["feature"].unique().tolist() == ["tam_SPP1|malignant_ductal|SPP1|CD44"]
     assert table["n_cells"].tolist() == [25, 25]
     assert left_out[["patient_id", "reason"]].to_numpy().tolist() == [["C", "too few cells"]]
+
+
+def test_interactions_among_cells_of_blood_are_left_out():
+    names = {"sender": "mono", "receiver": "t_cell", "ligand": "IL1B", "receptor": "IL1R1"}
+    place = {"patient_id": "A", "timepoint": "T0_pre", "tissue": "blood_pbmc", "modality": "scrna"}
+    rows = pd.DataFrame([{**place, **names, "n_sender": 40, "n_receiver": 25, "magnitude": 0.7, "status": "scored"}])
+    table, left_out = ft.interaction_features(rows)
+    assert table.empty
+    assert left_out[["modality", "reason"]].to_numpy().tolist() == [["pbmc", "cells of blood have no neighbours"]]
+
+
+def test_cells_of_blood_are_a_modality_of_their_own_and_never_pooled():
+    tumour = cells({"A1": {"tam_SPP1": 30, "b_cell": 10}})
+    of_blood = cells({"A2": {"kupffer": 5, "b_cell": 95}}).assign(tissue="blood_pbmc")
+    table, _ = ft.composition_features(pd.concat([tumour, of_blood], ignore_index=True))
+    assert set(zip(table["tissue"], table["modality"], strict=True)) == {("liver_met", "scrna"), ("blood_pbmc", "pbmc")}
+    assert value(table, "A", "composition_type", "b_cell")["value"] == 0.25
+    own = value(table, "A", "composition_type", "b_cell", modality="pbmc")
+    assert (own["value"], own["n_cells"]) == (0.95, 100)
+    without = cells({"A1": {"tam_SPP1": 30, "b_cell": 10}})
+    alone, _ = ft.composition_features(without)
+    kept = table[(table["modality"] == "scrna") & (table["value"] > 0)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, alone[alone["value"] > 0].reset_index(drop=True))
+
+
+def test_no_states_are_stated_of_malignant_cells_in_blood():
+    table, left_out = ft.malignant_state_features(malignant_table().iloc[:1].assign(tissue="blood_pbmc"))
+    assert table.empty
+    assert left_out[["modality", "reason"]].to_numpy().tolist() == [
+        ["pbmc", "no states are stated of malignant cells in blood"]
+    ]
+
+
+def activity_table():
+    """Rows of activity.tsv: two profiles of a type with two sets, of which one has too few genes."""
+    place = {"timepoint": "T0_pre", "tissue": "liver_met", "modality": "scrna", "cell_type": "tam_SPP1"}
+    rows = [
+        {**place, "patient_id": patient, "set": name, "kind": "pathway", "activity": given, "p": 0.5, "n_genes": n}
+        for patient, first in (("A", 1.5), ("B", -1.5))
+        for name, given, n in (("Hypoxia", first, 30), ("JAK-STAT", np.nan, 3))
+    ]
+    return pd.DataFrame(rows).assign(activity_among_types=0.0)
+
+
+def test_activity_is_a_feature_of_type_and_set_with_the_cells_behind_it():
+    obs = pd.concat([cells({"A1": {"tam_SPP1": 30, "b_cell": 9}}), cells({"B1": {"tam_SPP1": 20}})])
+    table, left_out = ft.activity_features(activity_table(), obs)
+    assert table[["patient_id", "family", "feature", "value", "n_cells", "source"]].to_numpy().tolist() == [
+        ["A", "activity", "tam_SPP1|Hypoxia", 1.5, 30, "activity.tsv"],
+        ["B", "activity", "tam_SPP1|Hypoxia", -1.5, 20, "activity.tsv"],
+    ]
+    assert left_out["feature"].tolist() == ["tam_SPP1|JAK-STAT"] * 2
+    ft.combine([(table, left_out)])
+    empty, nothing = ft.activity_features(activity_table().iloc[:0], obs)
+    assert empty.empty and nothing.empty
+
+
+def test_no_step_before_the_tests_takes_a_label():
+    rule = (Path(__file__).parents[2] / "workflow" / "rules" / "differential.smk").read_text(encoding="utf-8")
+    activity = rule[rule.index("rule score_activity") : rule.index("rule differential_expression")]
+    features = (Path(__file__).parents[2] / "workflow" / "rules" / "features.smk").read_text(encoding="utf-8")
+    for text in (activity, features[features.index("rule collect_features") :]):
+        assert "/labels.tsv" not in text and "response" not in text
 
 
 def blood(*rows):

@@ -213,7 +213,7 @@ def test_each_label_says_how_many_of_the_analysed_have_it(page):
     assert re.search(r'<td class="num">15</td><td>.*yes: \d+, no: \d+', rows["disease control"])
     assert "event: " in rows["os"]
     assert {name for name, row in rows.items() if row.startswith(' class="off"')} == {
-        *("path cap", "path cap01", "ypM0", "resected", "early relapse6", "pfs", "os", "rfs", "os surgery")
+        *("path cap", "path cap01", "ypM0", "resected", "early relapse6", "rfs", "os surgery")
     }
 
 

@@ -95,7 +95,7 @@ def test_all_labels_are_listed_the_primary_first_and_the_declared_last(tables):
     assert rows[1].meaning == LABELS["recist_best"].meaning
     assert rows[-1].meaning == "declared in the config"
     assert rows[-1].timepoints == ("T0_pre",)
-    assert {row.name for row in rows if row.untested} == {"resected", "pfs", "os", "rfs", "os_surgery"}
+    assert {row.name for row in rows if row.untested} == {"resected"}
 
 
 def test_values_and_reasons_of_each_label_add_up_to_all_patients(tables, read_back):

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from cohorts import CONFIG, composition, feature_rows, ids, labels_table, patients_table
-from livermet import refusals, response
+from livermet import cox, refusals, response
 from livermet.catalogue import label_timepoints
+from livermet.robustness import robustness
+from livermet.statistics import permutation_p
 from livermet.verdict import verdict
 
 SIX_CENTRES = [0.3, 0.25, 0.2, 0.1, 0.1, 0.05]
@@ -61,9 +63,11 @@ def test_planted_parts_are_found_and_the_table_has_the_agreed_columns(cohort):
     assert rows.loc["f01", ["n_ref", "n_alt", "n_missing"]].tolist() == [64 - y.sum(), y.sum(), 0]
     assert set(table["role"]) == {"confirmatory", "exploratory"}
     sensitivity = table[table["analysis"] == "sensitivity"]
-    assert len(sensitivity) == 12
     assert sensitivity["q"].isna().all()
-    assert set(sensitivity["adjusted_for"]) == {""}
+    assert sensitivity["adjusted_for"].value_counts().to_dict() == {"": 12, "centre; beta-binomial": 12}
+    by_counts = sensitivity[sensitivity["effect_kind"] == "log_odds_ratio"].set_index("feature")
+    assert by_counts.loc["f01", "ci_low"] > 0 > by_counts.loc["f05", "ci_high"]
+    assert by_counts["p_method"].str.startswith("likelihood ratio").all()
     assert rows.loc["f01", "minimal_detectable_effect"] > rows.loc["f00", "minimal_detectable_effect"] > 0.5
 
 
@@ -188,6 +192,96 @@ def test_ordinal_and_continuous_labels_go_through_the_same_frame(kind):
     assert table.loc["f00", "effect"] > 0.4
     assert set(table["effect_kind"]) == {"spearman_rho"}
     assert table["n_ref"].isna().all()
+
+
+def survival(rng, n, *, log_hr=0.0, rate=1 / 300):
+    """Times with a feature's log hazard ratio, random follow-up, and a feature without one; the labels table."""
+    values = rng.normal(size=(n, 2))
+    hazard = np.exp(log_hr * values[:, 0])
+    time, censored = rng.exponential(1 / (rate * hazard)), rng.uniform(100, 900, n)
+    days = np.ceil(np.minimum(time, censored))
+    return values, labels_table(days, name="os", kind="survival", events=time <= censored)
+
+
+def test_a_time_to_an_event_goes_through_the_same_frame():
+    rng = np.random.default_rng(21)
+    values, labels = survival(rng, 64, log_hr=0.9)
+    centre = np.arange(64) % 4
+    table = run(feature_rows(values, family="zone"), np.zeros(64), centre, labels=labels, primary_label="os")
+    rows = primary(table)
+    assert rows.loc["f00", "p"] < 0.01
+    assert 0 < rows.loc["f00", "ci_low"] < 0.9 < rows.loc["f00", "ci_high"]
+    assert set(table["effect_kind"]) == {"log_hr_per_sd"}
+    assert rows["n_ref"].isna().all()
+    events = int((labels["event"] == "1").sum())
+    assert rows["p_method"].str.contains(f"of log-rank scores, {events} events, within centre").all()
+    fitted = cox.per_sd(values, *times_of(labels), strata=centre)
+    np.testing.assert_allclose(rows["effect"], fitted.effect)
+    assert rows.loc["f00", "minimal_detectable_effect"] == pytest.approx(
+        (1.959964 + 0.841621) / np.sqrt(cox.informative_events(*times_of(labels), strata=centre)), rel=1e-5
+    )
+    # Time runs the other way: who has a higher value has an earlier event, whatever the unit of the time.
+    weeks = labels.assign(value=(labels["value"].astype(float) / 7).astype(str))
+    again = run(feature_rows(values, family="zone"), np.zeros(64), centre, labels=weeks, primary_label="os")
+    pd.testing.assert_frame_equal(table, again)
+
+
+def times_of(labels):
+    return labels["value"].to_numpy(float), labels["event"].to_numpy(float)
+
+
+def test_survival_of_parts_is_taken_from_the_middle_part():
+    rng = np.random.default_rng(22)
+    y = rng.normal(size=64)
+    counts = composition(rng, y, np.zeros(64, int), beta=np.r_[1.5, np.zeros(5)], parts=6)
+    time = np.ceil(rng.exponential(300 * np.exp(-y)))
+    labels = labels_table(time, name="os", kind="survival", events=np.ones(64))
+    features = feature_rows(counts, family="composition_type", n_cells=True)
+    rows = primary(run(features, y, np.zeros(64, int), labels=labels, primary_label="os", n_permutations=999))
+    assert rows.loc["f00", "q"] <= 0.1
+    assert (rows.loc["f01":, "q"] > 0.1).all()
+    assert rows["effect"].median() == pytest.approx(0, abs=0.1)
+    assert (rows["ci_low"] < rows["effect"]).all() and (rows["effect"] < rows["ci_high"]).all()
+
+
+def test_null_survival_is_calibrated_within_uneven_centres():
+    rng = np.random.default_rng(23)
+    rejected = []
+    for k in range(120):
+        values, labels = survival(rng, 40)
+        centre = rng.choice(6, 40, p=SIX_CENTRES)
+        values = values + rng.normal(0, 1, 6)[centre][:, None]
+        scores = cox.log_rank_scores(*times_of(labels), strata=centre)
+        test = permutation_p(values, scores, centre, n_permutations=199, seed=k)
+        rejected += (test.p <= 0.05).tolist()
+    # Over 1,200 cohorts of this kind the rate was .050. Standard error of 240 tests: .014.
+    assert np.mean(rejected) == pytest.approx(0.05, abs=0.035)
+
+
+def test_a_time_without_event_is_an_error():
+    labels = labels_table([10, 20], name="os", kind="survival", events=[1, 0])
+    assert response.read_label(labels, "os").events.tolist() == [1, 0]
+    with pytest.raises(ValueError, match="os, patient P01: event ''; expected 0 or 1"):
+        response.read_label(labels.assign(event=["1", ""]), "os")
+
+
+def test_cells_of_blood_are_compared_whatever_tissue_is_chosen():
+    rng = np.random.default_rng(24)
+    y = np.tile([0, 1], 12)
+    counts = composition(rng, y, np.zeros(24, int), parts=4)
+    options = {"family": "composition_type", "n_cells": True}
+    pbmc = feature_rows(counts, modality="pbmc", tissue="blood_pbmc", **options)
+    tumour = feature_rows(composition(rng, y, np.zeros(24, int), parts=4), **options)
+    table = run(pd.concat([pbmc, tumour]), y, np.zeros(24, int))
+    assert table.groupby("modality")["tissue"].unique().map(list).to_dict() == {
+        "pbmc": ["blood_pbmc"],
+        "scrna": ["liver_met"],
+    }
+    alone = run(tumour, y, np.zeros(24, int))
+    both = table[table["modality"] == "scrna"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(both, alone)
+    later = run(pd.concat([pbmc.assign(timepoint="T1_reeval"), tumour]), y, np.zeros(24, int))
+    assert set(later["modality"]) == {"scrna"}
 
 
 def test_blood_is_tested_beside_tissue():
@@ -320,8 +414,9 @@ def test_r05_spares_unconfounded_studies_and_catches_confounded_ones():
         chance = np.where(strength * (centre % 2 == 0) > 0, 0.97, 0.03) if strength else np.full(n, 0.33)
         return refusals.refuse_confounded((rng.random(n) < chance).astype(int), centre, {}) != ""
 
-    assert np.mean([fires(24, 0) for _ in range(600)]) <= 0.05
-    assert np.mean([fires(64, 0) for _ in range(300)]) <= 0.01
+    # Over three seeds of 2,000, 1,000 and 1,000 cohorts: .020 to .027, 0, and .955 to .971.
+    assert np.mean([fires(24, 0) for _ in range(600)]) <= 0.035
+    assert np.mean([fires(64, 0) for _ in range(300)]) == 0
     assert np.mean([fires(24, 1) for _ in range(300)]) >= 0.95
 
 
@@ -393,12 +488,14 @@ def test_design_lists_batch_chemistry_and_method_per_modality():
         {**base, "patient_id": "P00", "modality": "visium", "batch": "B9"},
         {**base, "patient_id": "P01", "modality": "scrna", "batch": "B3", "timepoint": "T1_reeval"},
     ]
+    libraries.append({**base, "patient_id": "P01", "modality": "scrna", "batch": "B4", "tissue": "blood_pbmc"})
     design = response.patient_design(
         patients_table(["X", "Y"]), libraries, timepoints=["T0_pre"], tissues=["liver_met"]
     )
     first = design[(design["patient_id"] == "P00") & (design["modality"] == "scrna")].iloc[0]
     assert (first["centre"], first["batch"], first["method"]) == ("X", "B1+B2", "core_needle")
-    assert design.loc[design["patient_id"] == "P01", "batch"].isna().all()
+    of_blood = design[design["patient_id"] == "P01"]
+    assert of_blood[["modality", "batch"]].to_numpy().tolist() == [["pbmc", "B4"]]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -432,6 +529,36 @@ def test_verdict_speaks_of_confirmatory_findings_only(cohort):
     assert result["status"] == "not_tested"
     assert "f01" not in text
     assert "not findings" in text
+
+
+def test_verdict_says_how_a_finding_stands_without_each_centre(cohort):
+    y, centre, features = cohort
+    config = {**CONFIG, "confirmatory": declared("f01", "f00"), "n_permutations": 1999}
+    labels, patients = labels_table(y), patients_table([f"C{c}" for c in centre])
+    table = run(features, y, centre, **{name: config[name] for name in ("confirmatory", "n_permutations")})
+    firm = robustness(table, features, labels, patients, config=config)
+    said = verdict(table, config=config, labels=labels, scope="cohort", robustness=firm)
+    (sentence,) = [words for words in said["sentences"] if "one centre at a time" in words]
+    assert sentence.startswith("f01, without one centre at a time (6 centres): the effect keeps its sign in 100%")
+
+
+def test_verdict_on_a_time_to_an_event():
+    rng = np.random.default_rng(25)
+    values, labels = survival(rng, 64, log_hr=1.2)
+    options = {"confirmatory": declared("f00", "f01", family="zone"), "primary_label": "os"}
+    features = feature_rows(values, family="zone")
+    result, text = statement(features, np.zeros(64), np.zeros(64, int), labels=labels, **options)
+    assert result["status"] == "finding"
+    events = int((labels["event"] == "1").sum())
+    assert f"64 patients with a time to os, {events} events" in text
+    assert "higher with an earlier event of os: associated with log hazard ratio per standard deviation" in text
+    assert "log hazard ratio of" in " ".join(result["limits"])
+    assert result["numbers"]["per_class"] == {"0": 64 - events, "1": events}
+    # Nine events don't bear a finding.
+    few = labels.assign(event=np.where(np.arange(64) < 9, "1", "0"), value=np.where(np.arange(64) < 9, "5", "900"))
+    features["value"] = np.where(features["patient_id"] < "P09", 5, 0) + features["value"]
+    result, text = statement(features, np.zeros(64), np.zeros(64, int), labels=few, **options)
+    assert result["status"] == "lead" and "with fewer than ten events" in text
 
 
 def test_verdict_without_a_finding_says_what_could_have_been_found():

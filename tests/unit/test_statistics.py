@@ -240,6 +240,43 @@ def test_minimal_detectable_effect_agrees_with_statsmodels(n_alt, n_ref):
     assert ours == pytest.approx(float(theirs), rel=1e-3)
 
 
+@pytest.mark.parametrize(("df", "alpha"), [(6, 0.005), (5, 0.0125), (3, 0.01), (2, 0.025)])
+def test_minimal_detectable_effect_exists_in_small_designs_at_strict_levels(df, alpha):
+    found = st.minimal_detectable_effect(variance=0.5, df=df, alpha=alpha, power=0.8)
+    ncp = found / np.sqrt(0.5)
+    assert stats.nct.sf(stats.t.isf(alpha / 2, df), df, ncp) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_minimal_detectable_correlation_and_hazard_have_the_stated_power():
+    rng = np.random.default_rng(0)
+    rho = st.minimal_detectable_correlation(df=38, alpha=0.05, power=0.8)  # 40 patients, one stratum
+    x, noise = rng.normal(size=(2, 40, 4000))
+    # The rank correlation of normal values is 6/pi arcsin(r/2) for Pearson's r.
+    r = 2 * np.sin(np.pi * rho / 6)
+    found = [
+        stats.spearmanr(a, r * a + np.sqrt(1 - r**2) * b).pvalue <= 0.05 for a, b in zip(x.T, noise.T, strict=True)
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+    assert np.isnan(st.minimal_detectable_correlation(df=3, alpha=0.05, power=0.8))
+    # Hsieh and Lavori 2000: events needed are (z + z)^2 over the squared log hazard ratio per standard deviation.
+    size = st.minimal_detectable_hazard(variance=1 / 50, alpha=0.05, power=0.8)
+    assert (1.959964 + 0.841621) ** 2 / size**2 == pytest.approx(50, rel=1e-5)
+
+
+def test_log_hazard_ratios_of_parts_are_taken_from_their_median_and_cover():
+    covered, rng = [], np.random.default_rng(1)
+    for _ in range(60):
+        values = st.clr(rng.lognormal(5, 0.6, (50, 5)), pseudocount=0.5)
+        time, censored = rng.exponential(300, 50), rng.uniform(200, 900, 50)
+        seen = (np.minimum(time, censored), time <= censored, np.zeros(50))
+        plain = st.log_hazard_ratio(values, *seen)
+        found = st.log_hazard_ratio(values, *seen, centre_differences=True)
+        spread = values.std(axis=0, ddof=1)
+        np.testing.assert_allclose(found.effect, plain.effect - np.median(plain.effect * spread) / spread)
+        covered += ((found.low <= 0) & (found.high >= 0)).tolist()
+    assert 0.9 <= np.mean(covered) <= 0.99
+
+
 def test_holm_and_benjamini_hochberg():
     p = np.array([0.01, 0.04, 0.03, 0.005])
     np.testing.assert_allclose(st.holm(p), [0.03, 0.06, 0.06, 0.02])  # R: p.adjust(p, "holm")

@@ -28,20 +28,44 @@ SCOPE_RULES = {
     "map_section",
     "measure_invasion",
     "plot_annotation",
+    "plot_biomarkers",
     "plot_cells",
     "plot_differential",
     "plot_integration",
     "plot_interactions",
     "plot_invasion",
     "plot_malignant",
+    "plot_prediction",
     "plot_qc",
     "plot_response",
+    "plot_robustness",
     "plot_section",
     "plot_sections",
+    "plot_survival",
+    "predict_response",
     "record_run",
+    "score_activity",
     "score_interactions",
     "summarise_malignant",
+    "test_biomarkers",
     "test_response",
+    "test_survival",
+    "write_checklist",
+}
+# What a changed feature, or another question, reaches.
+EVIDENCE = {
+    "cohort_report",
+    "plot_biomarkers",
+    "plot_prediction",
+    "plot_response",
+    "plot_robustness",
+    "plot_survival",
+    "predict_response",
+    "record_run",
+    "test_biomarkers",
+    "test_response",
+    "test_survival",
+    "write_checklist",
 }
 
 
@@ -117,16 +141,16 @@ def test_another_working_directory_is_refused_with_the_remedy(finished):
 @pytest.mark.parametrize(
     ("changes", "rules"),
     [
-        ({"report": {"title": "Another title"}}, {"cohort_report", "record_run"}),
+        ({"report": {"title": "Another title"}}, {"cohort_report", "record_run", "write_checklist"}),
         (
             {"niches": {"k_max": 6}},
             {"find_niches", "label_section", "plot_section", "plot_sections", "score_interactions", "plot_interactions"}
-            | {"collect_features", "test_response", "plot_response", "cohort_report", "library_page", "record_run"},
+            | {"collect_features", "library_page"}
+            | EVIDENCE,
         ),
         (
             {"response": {"primary_label": "objective_response", "fdr": 0.2}},
-            {"test_response", "plot_response", "differential_expression", "plot_differential"}
-            | {"cohort_report", "record_run"},
+            {"differential_expression", "plot_differential"} | EVIDENCE,
         ),
         ({"qc": {"min_genes": 110}}, SCOPE_RULES | {"qc_library"}),
     ],

@@ -2,14 +2,18 @@
 
 import re
 import shutil
+from datetime import UTC, datetime
+from functools import cache
 
-from livermet import digest
+from livermet import digest, looks
+from livermet.blinding import folder_refusal, stamp_folder
 from livermet.files import forget_library
 
 SIMULATED = STUDY.simulated
 SCOPE = config["scope"]
 config["simulated"] = SIMULATED  # for the description of the Snakemake report, which sees the config alone
 RESULTS_STAMP = Path(config["results"]) / ".workdir"
+LEDGER = Path(config["results"]) / "study" / "looks.tsv"
 
 if RESULTS_STAMP.is_file() and RESULTS_STAMP.read_text().strip() != str(Path.cwd()):
     raise WorkflowError(
@@ -19,11 +23,15 @@ if RESULTS_STAMP.is_file() and RESULTS_STAMP.read_text().strip() != str(Path.cwd
         f"directory, delete {RESULTS_STAMP}."
     )
 
+if mixed := folder_refusal(config["results"], blind=config["blind"]):
+    raise WorkflowError(mixed)
+
 
 def stamp_results():
     """Leave in the results the working directory that remembers how they were made; say which executor runs."""
     RESULTS_STAMP.parent.mkdir(parents=True, exist_ok=True)
     RESULTS_STAMP.write_text(f"{Path.cwd()}\n")
+    stamp_folder(config["results"], blind=config["blind"])
     print(f"livermet: scope {SCOPE}, executor {workflow.executor_plugin.name}", file=sys.stderr)
 
 
@@ -41,6 +49,44 @@ def keep_findings():
         kept = RESULTS_STAMP.parent / "study" / "findings.tsv"
         kept.parent.mkdir(exist_ok=True)
         shutil.copyfile(listed, kept)
+
+
+@cache
+def current_state():
+    """The state of the data that a test of the primary label sees, from the tables as they now are."""
+    from livermet.labels import derive_labels  # here, since it imports pandas and only the jobs of response need it
+
+    response, tables = config["response"], STUDY.data.tables
+    derived = derive_labels(tables, declared=config["labels"], trial=STUDY.trial)
+    measured = looks.measured_patients(scope_rows("cohort", "all"), tables["blood"].rows, config=response)
+    return looks.data_state(derived.labels.to_dict("records"), label=response["primary_label"], measured=measured)
+
+
+def earlier_states(scope):
+    """Other states of the data that were looked at unblinded, by the ledger in these results; none of a batch.
+
+    The present state is not among them, so that its own entry makes no job run again.
+    """
+    ledger = [] if config["blind"] or STUDY.has_errors or scope != "cohort" else looks.read_rows(LEDGER)
+    return looks.other_states(ledger, current_state()) if ledger else []
+
+
+def earlier_looks(scope):
+    """How many other states of the data were looked at unblinded."""
+    return len(earlier_states(scope))
+
+
+def record_look():
+    """Add a line to the ledger where this run has shown a test of the primary label on new data or by a new config.
+
+    After a failure too: what was tested before it lies in the results, for everyone to see.
+    """
+    if config["blind"] or STUDY.has_errors or SCOPE != "cohort" or not looks.was_seen(config["results"], SCOPE):
+        return
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    ledger = looks.with_look(looks.read_rows(LEDGER), current_state(), response=config["response"], time=time)
+    if ledger:
+        looks.write_ledger(ledger, LEDGER)
 
 
 def script_digest(script):

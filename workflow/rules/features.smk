@@ -1,9 +1,10 @@
 """
 Features of patients.
 
-Takes the annotated cells, the table of malignant cells, the sections with zones and niches, the interactions and the blood values of a scope; leaves
-one long table (a value per patient, timepoint, tissue, modality, family and feature) and a table of what was left out,
-with the reason. Counts of a patient are summed over libraries before fractions are taken.
+Takes the annotated cells, the table of malignant cells, the activity of gene sets, the sections with zones and niches,
+the interactions and the blood values of a scope; leaves one long table (a value per patient, timepoint, tissue,
+modality, family and feature) and a table of what was left out, with the reason. Counts of a patient are summed over
+libraries before fractions are taken. No label is among the inputs: a feature that knew it would find itself.
 """
 
 
@@ -11,6 +12,7 @@ rule collect_features:
     input:
         cells="<results>/{scope}/cells.h5ad",
         malignant="<results>/{scope}/malignant.tsv",
+        activity="<results>/{scope}/activity.tsv",
         sections=lambda wc: expand(
             "<results>/{scope}/sections/{library}/zones.h5ad",
             scope=wc.scope,

@@ -90,6 +90,7 @@ rule library_page:
             "niches": config["niches"],
         },
         simulated=SIMULATED,
+        blind=config["blind"],
     message:
         "Page of library {wildcards.library}, {wildcards.scope}"
     script:
@@ -130,6 +131,17 @@ rule cohort_report:
                 "features_left_out",
                 "associations",
                 "response_filtered",
+                "robustness",
+                "confounding",
+                "changes",
+                "survival",
+                "survival_curves",
+                "biomarkers",
+                "blood_tissue",
+                "blood_measures",
+                "predictors",
+                "prediction_null",
+                "checklist",
             ],
         ),
         study_tables=[
@@ -174,6 +186,15 @@ rule cohort_report:
                 "associations",
                 "confirmatory",
                 "power",
+                "robustness",
+                "changes",
+                "survival_curves",
+                "hazard_ratios",
+                "blood_courses",
+                "biomarkers",
+                "blood_tissue",
+                "prediction",
+                "calibration",
             ],
         ),
         sections=lambda wc: expand(

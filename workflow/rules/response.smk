@@ -1,8 +1,9 @@
 """
 Response: features against the declared primary label, the patient being the unit.
 
-Takes the feature table, the labels and the design; leaves the associations (or refusals with their reasons), what was
-filtered, the verdict in words, and figures. In the scope of a batch every association is refused: a batch is described.
+Takes the feature table, the labels and the design; leaves the associations (or refusals with their reasons), how they
+stand without each centre, changes between timepoints, the label against the design, what was filtered, the verdict in
+words, and figures. In the scope of a batch every association is refused: a batch is described.
 """
 
 from livermet.catalogue import label_timepoints
@@ -14,8 +15,12 @@ rule test_response:
         labels="<results>/study/labels.tsv",
         patients="<results>/study/tables/patients.tsv",
         deviations="<results>/study/deviations.tsv",
+        treatment="<results>/study/tables/treatment.tsv",
     output:
         associations="<results>/{scope}/associations.tsv",
+        robustness="<results>/{scope}/robustness.tsv",
+        changes="<results>/{scope}/changes.tsv",
+        confounding="<results>/{scope}/confounding.tsv",
         filtered="<results>/{scope}/response_filtered.tsv",
         verdict="<results>/{scope}/verdict.json",
     log:
@@ -32,12 +37,53 @@ rule test_response:
         code=script_digest("test_response.py"),
         response=config["response"],
         goes_with=label_timepoints(config["response"]["primary_label"], config["labels"]),
+        signature=config["labels"].get(config["response"]["primary_label"], {}).get("genes", []),
         libraries=lambda wc: scope_rows(wc.scope, "all"),
+        earlier_looks=lambda wc: earlier_looks(wc.scope),
         seed=config["seed"],
     message:
         "Associations with the primary label, {wildcards.scope}"
     script:
         "../../scripts/test_response.py"
+
+
+rule plot_robustness:
+    input:
+        robustness="<results>/{scope}/robustness.tsv",
+        changes="<results>/{scope}/changes.tsv",
+        features="<results>/{scope}/features.parquet",
+    output:
+        robustness=report(
+            "<results>/{scope}/figures/robustness.png",
+            caption="../report/robustness.rst",
+            category="Response",
+            labels={"figure": "Effects without each centre"},
+        ),
+        changes=report(
+            "<results>/{scope}/figures/changes.png",
+            caption="../report/changes.rst",
+            category="Response",
+            labels={"figure": "Changes between timepoints"},
+        ),
+    log:
+        "<logs>/plot_robustness/{scope}.log",
+    benchmark:
+        "<benchmarks>/plot_robustness/{scope}.tsv"
+    conda:
+        "../../envs/livermet.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(50, 1500),
+        runtime=minutes(10),
+    params:
+        code=script_digest("plot_robustness.py"),
+        response=config["response"],
+        simulated=SIMULATED,
+        blind=config["blind"],
+    message:
+        "Figures of robustness and of changes, {wildcards.scope}"
+    script:
+        "../../scripts/plot_robustness.py"
 
 
 rule plot_response:
@@ -79,6 +125,7 @@ rule plot_response:
         code=script_digest("plot_response.py"),
         response=config["response"],
         simulated=SIMULATED,
+        blind=config["blind"],
     message:
         "Figures of response, {wildcards.scope}"
     script:

@@ -2,6 +2,7 @@
 
 Of the config, only what the tables are read by is a param here, so that no other setting makes this step run again.
 What was found in the trial file and the overlays while the workflow was parsed is a param too.
+In a blinded run labels and evaluations change places between patients of a centre, and what tells outcome is masked.
 With errors it is the only job, so nothing waits for it: libraries that took its output as `ancient` would not be seen to
 have changed in a run in which the check itself runs again.
 """
@@ -43,6 +44,7 @@ rule check_study:
         },
         primary=config["response"]["primary_label"],
         setup=STUDY.setup_findings,
+        blind=config["seed"] if config["blind"] else None,
     message:
         "Checking the study tables"
     script:

@@ -26,6 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--config", required=True, nargs="+", type=Path, help="config files, later over earlier ones")
     check.set_defaults(run=_check)
 
+    power = commands.add_parser("power", help="what the study, as its tables stand, could and could not detect")
+    power.add_argument("--config", required=True, nargs="+", type=Path, help="config files, later over earlier ones")
+    power.add_argument("--plan", type=_positive, help="reckon with so many patients in all, in place of those enrolled")
+    power.add_argument("--rate", type=_share, help="share of responders in place of that of the labels (0.33 without)")
+    power.set_defaults(run=_power)
+
     dates = commands.add_parser("dates", help="turn the calendar dates of a trial's export into days from enrolment")
     dates.add_argument("--export", required=True, type=Path, help="folder of the exported tables")
     dates.add_argument("--key", required=True, type=Path, help="table of export_id, patient_id, enrol_date")
@@ -56,6 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def _share(text: str) -> float:
+    if not 0 < (number := float(text)) < 1:
+        raise ValueError
+    return number
+
+
 # Each command imports what it needs: a check of tables should not wait for the imports of the simulator.
 
 
@@ -69,6 +87,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from livermet.blinding import blind_findings
     from livermet.check import check_study
     from livermet.files import write_table
     from livermet.findings import errors, findings_frame, format_findings
@@ -82,11 +101,31 @@ def _check(options: argparse.Namespace) -> int:
         study.data, setup=setup, trial=study.trial, declared=config["labels"], primary=label
     ).findings
     print(format_findings(findings))
+    if config.get("blind") is True:
+        findings = blind_findings(findings)
     if isinstance(config["results"], str):  # otherwise that is one of the findings
         path = Path(config["results"]) / "study" / "findings.tsv"
         write_table(findings_frame(findings), path)
         print(f"written to {path}")
     return 1 if errors(findings) else 0
+
+
+def _power(options: argparse.Namespace) -> int:
+    from livermet.findings import errors, format_findings
+    from livermet.power_text import study_power
+    from livermet.study import load_study
+
+    config = merge_config(load_yaml(DEFAULT_CONFIG), *(load_yaml(path) for path in options.config))
+    study = load_study(config, workdir=Path.cwd(), files=options.config)
+    # Mistakes in the tables leave out rows; what can't be read of the config leaves no question to answer.
+    setup = errors(finding for finding in study.findings if finding not in study.data.findings)
+    if setup:
+        print(format_findings(setup))
+        return 1
+    print(study_power(study, plan=options.plan, rate=options.rate))
+    if study.has_errors:
+        print("\nThe tables have errors, so numbers may change: python -m livermet check lists them.")
+    return 0
 
 
 def _dates(options: argparse.Namespace) -> int:

@@ -37,7 +37,6 @@ class DerivedLabel:
     untested: str = ""
 
 
-_TIME = "a time to an event is described; the comparisons of this workflow take a value per patient"
 _SELECTED = "who is operated on is decided after the response was seen, so it describes and is never compared"
 
 LABELS = {
@@ -64,10 +63,10 @@ LABELS = {
     "ypM0": DerivedLabel("binary", "no viable tumour in the resected metastases", RESECTION),
     "resected": DerivedLabel("binary", "local treatment of the liver was carried out", BEFORE, _SELECTED),
     "early_relapse6": DerivedLabel("binary", "relapse within six months of surgery", RESECTION),
-    "pfs": DerivedLabel("survival", "days from enrolment to progression or death", BEFORE, _TIME),
-    "os": DerivedLabel("survival", "days from enrolment to death", BEFORE, _TIME),
-    "rfs": DerivedLabel("survival", "days from surgery to relapse or death", RESECTION, _TIME),
-    "os_surgery": DerivedLabel("survival", "days from surgery to death", RESECTION, _TIME),
+    "pfs": DerivedLabel("survival", "days from enrolment to progression or death", BEFORE),
+    "os": DerivedLabel("survival", "days from enrolment to death", BEFORE),
+    "rfs": DerivedLabel("survival", "days from surgery to relapse or death", RESECTION),
+    "os_surgery": DerivedLabel("survival", "days from surgery to death", RESECTION),
 }
 
 

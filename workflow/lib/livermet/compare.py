@@ -5,8 +5,9 @@ from __future__ import annotations
 import filecmp
 from pathlib import Path
 
-# What may differ between equal runs: run.json (machine, time), logs and benchmarks, and Snakemake's own memory.
-IGNORED_NAMES = ("run.json",)
+# What may differ between equal runs: run.json (machine, time), the ledger of looks (time), logs and benchmarks, and
+# Snakemake's own memory.
+IGNORED_NAMES = ("run.json", "looks.tsv")
 IGNORED_FOLDERS = ("logs", "benchmarks", ".snakemake")
 
 

@@ -15,6 +15,10 @@ Families:
 - ``zone``: log2 ratio of a type's abundance, margin to core
 - ``interaction``: strength of ``sender|receiver|ligand|receptor``
 - ``blood``: value before treatment, at the re-evaluation, before and after surgery; indices of values drawn together
+- ``activity``: of ``type|set``, against the same type in the other patients
+
+Cells of blood (tissue ``blood_pbmc``) are a modality of their own, ``pbmc``: they are never pooled with those of
+tissue, and compared whatever tissue the config chooses.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ import pandas as pd
 from livermet import keys
 from livermet.blood import WINDOWS, measures
 from livermet.course import patient_course
+from livermet.refusals import refuse_no_border
 from livermet.units import canonical_unit
 
 if TYPE_CHECKING:
@@ -41,6 +46,10 @@ FEATURE_COLUMNS = [*STRATUM, "family", "feature", "value", "unit", "n_cells", "s
 LEFT_OUT_COLUMNS = [*STRATUM, "family", "feature", "reason"]
 WITHIN = "composition_within_"
 BLOOD = "blood"
+PBMC = "pbmc"
+PBMC_TISSUE = "blood_pbmc"
+BLOOD_MODALITIES = (BLOOD, PBMC)
+ACTIVITY = "activity"
 ZONE_PSEUDOCOUNT = 0.5  # spots
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -76,6 +85,12 @@ def with_library_fields(table: pd.DataFrame, libraries: Sequence[Mapping[str, st
     return table.merge(fields, on=keys.LIBRARY, how="inner", validate="many_to_one")
 
 
+def with_blood_apart(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of strata in which cells of blood have the modality ``pbmc``."""
+    tissue, modality = table[keys.TISSUE].astype(str), table[keys.MODALITY].astype(str)
+    return table.assign(**{keys.MODALITY: modality.mask(tissue == PBMC_TISSUE, PBMC)})
+
+
 def section_spots(section: AnnData) -> pd.DataFrame:
     """Spots of one section with library_id, zone, and a column of abundance fractions per type."""
     types = [str(name) for name in section.uns[keys.ABUNDANCE_TYPES]]
@@ -99,10 +114,17 @@ def composition_features(obs: pd.DataFrame) -> Tables:
 
     Returns
     -------
-    Features and left-out rows. Every type seen anywhere in the scope has a value, 0 included, for each patient; within
-    a compartment this holds for patients with at least one cell of it, the others being left out.
+    Features and left-out rows. Every type seen anywhere in the scope's tissue (or in its blood, which stands apart) has
+    a value, 0 included, for each patient; within a compartment this holds for patients with at least one cell of it,
+    the others being left out.
     """
-    obs = _text(obs, [*STRATUM, keys.COMPARTMENT, keys.CELL_TYPE])
+    obs = with_blood_apart(_text(obs, [*STRATUM, keys.COMPARTMENT, keys.CELL_TYPE]))
+    in_blood = obs[keys.MODALITY] == PBMC
+    groups = [obs[~in_blood], obs[in_blood]] if in_blood.any() else [obs]
+    return combine([_composition(group) for group in groups])
+
+
+def _composition(obs: pd.DataFrame) -> Tables:
     source = "cells.h5ad"
     parts = [
         _fractions(_count(obs, keys.COMPARTMENT), family="composition_compartment", source=source),
@@ -128,7 +150,13 @@ def malignant_state_features(table: pd.DataFrame) -> Tables:
         ``malignant.tsv`` (:func:`livermet.malignant.summarise_malignant`).
     """
     family, source = "malignant_state", "malignant.tsv"
-    table = _text(table, STRATUM).set_index(STRATUM)
+    table = with_blood_apart(_text(table, STRATUM))
+    # Few cells of blood are tumour; where some are called so, they are no sample of the metastasis.
+    in_blood = table[keys.TISSUE] == PBMC_TISSUE
+    table = table.assign(
+        n_subtyped=table["n_subtyped"].mask(in_blood),
+        reason=table["reason"].mask(in_blood, "no states are stated of malignant cells in blood"),
+    ).set_index(STRATUM)
     # Shares of the subtypes sum to one: the third says nothing that the other two don't.
     shares = [name for name in table if name.startswith("fraction_") and not name.endswith(("_low", "_high"))]
     shares = [name for name in shares if name != "fraction_classical" and table[name].notna().any()]
@@ -178,6 +206,15 @@ def zone_features(spots: pd.DataFrame, *, min_spots: int, min_cells: int) -> Tab
     rows, left_out = [], []
     for stratum, group in spots.groupby(STRATUM, sort=True):
         sizes = pd.crosstab(group[keys.LIBRARY], group[keys.ZONE])
+        borderless = {
+            library: reason
+            for library, zones in group.groupby(keys.LIBRARY)[keys.ZONE]
+            if (reason := refuse_no_border(zones))
+        }
+        left_out += [
+            _left_out(stratum, family, f"section {library}, R13: {reason}") for library, reason in borderless.items()
+        ]
+        sizes = sizes.drop(index=list(borderless))
         sizes = sizes.reindex(columns=["margin", "core"], fill_value=0)
         of_spots = stratum[STRATUM.index(keys.MODALITY)] == "visium"
         least, unit = (min_spots, "spots") if of_spots else (min_cells, "cells or bins")
@@ -207,7 +244,7 @@ def interaction_features(interactions: pd.DataFrame) -> Tables:
 
     A pair that was looked for among enough cells and not detected has strength 0: leaving it out would drop just those
     patients in whom it is absent. Pairs with too few cells, whose genes were not measured, or that ambient RNA explains
-    are left out.
+    are left out, and so are those among cells of blood, which have no neighbours.
 
     Parameters
     ----------
@@ -215,22 +252,60 @@ def interaction_features(interactions: pd.DataFrame) -> Tables:
         ``interactions.tsv``.
     """
     names = interactions[["sender", "receiver", "ligand", "receptor"]].astype(str)
-    known = interactions["status"].isin(["scored", "not_detected"])
-    table = interactions[STRATUM].assign(
+    in_blood = interactions[keys.TISSUE].astype(str) == PBMC_TISSUE
+    known = interactions["status"].isin(["scored", "not_detected"]) & ~in_blood
+    table = with_blood_apart(interactions[STRATUM]).assign(
         family="interaction",
         feature=names["sender"] + "|" + names["receiver"] + "|" + names["ligand"] + "|" + names["receptor"],
         value=interactions["magnitude"].where(interactions["status"] == "scored", 0.0),
         unit="magnitude",
         n_cells=interactions[["n_sender", "n_receiver"]].min(axis=1),
         source="interactions.tsv",
-        reason=interactions["status"].map(
+        reason=interactions["status"]
+        .map(
             {
                 "too_few_cells": "too few cells",
                 "not_in_resource": "not in the resource",
                 "ambient": "may be ambient RNA",
             }
-        ),
+        )
+        .mask(in_blood, "cells of blood have no neighbours"),
     )
+    return _typed(table[known]), table.loc[~known, LEFT_OUT_COLUMNS]
+
+
+def activity_features(activity: pd.DataFrame, cells: pd.DataFrame) -> Tables:
+    """Activity of each gene set in each cell type of a patient.
+
+    A set is measured in all profiles of a type or in none, since its genes are chosen over all of them. The activity is
+    relative to the same type in the other patients at the same timepoint, in the same tissue and modality: it compares
+    patients and says nothing of changes.
+
+    Parameters
+    ----------
+    activity
+        ``activity.tsv`` (:func:`livermet.activity.profile_activity`), which knows no label.
+    cells
+        One row per kept cell: patient, timepoint, tissue, modality, cell_type.
+
+    Returns
+    -------
+    Features ``type|set`` with the number of cells of the profile, and left-out rows: a type that has a single profile,
+    or a set too few of whose genes were measured there.
+    """
+    profile = [*STRATUM, keys.CELL_TYPE]
+    n_cells = with_blood_apart(_text(cells, profile)).groupby(profile).size().rename("n_cells").reset_index()
+    table = with_blood_apart(_text(activity, profile)).merge(n_cells, on=profile, how="left", validate="many_to_one")
+    table = table.assign(
+        family=ACTIVITY,
+        feature=table[keys.CELL_TYPE] + "|" + table["set"],
+        value=table["activity"].astype(float),
+        unit="t",
+        n_cells=table["n_cells"].fillna(0),
+        source="activity.tsv",
+        reason="one profile of the type, or too few genes of the set",
+    )
+    known = table["value"].notna()
     return _typed(table[known]), table.loc[~known, LEFT_OUT_COLUMNS]
 
 

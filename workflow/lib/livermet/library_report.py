@@ -55,6 +55,8 @@ class LibraryInputs:
         What the findings of the scope say of the library, beside an exclusion.
     section
         Of a section: terms and what is known (:func:`livermet.section_report.section_facts`).
+    blinded
+        Whether the run is blinded, which the page says like every other.
     """
 
     scope: str
@@ -69,6 +71,7 @@ class LibraryInputs:
     order: Sequence[str]
     warnings: Sequence[str] = ()
     section: Sequence[tuple[str, str]] = ()
+    blinded: bool = False
 
 
 def count_types(cell_types: Iterable[str]) -> dict[str, float]:
@@ -100,6 +103,7 @@ def library_page(inputs: LibraryInputs) -> str:
         page_title=f"Library {library}",
         scope=inputs.scope,
         simulated=inputs.simulated,
+        blinded=inputs.blinded,
         descriptive=False,
         contents=contents,
         library=library,

@@ -32,6 +32,8 @@ KEY_PACKAGES = (
 )
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 UNKNOWN = "unknown"
+# Keys that say where files lie, or whether labels are true: a blinded run and the open one after it share the checksum.
+PLACE_KEYS = ("study", "results", "batches", "trial", "roots", "scope", "blind", "simulated")
 
 
 def run_record(
@@ -65,6 +67,9 @@ def run_record(
     Returns
     -------
     A JSON-ready mapping. ``machine``, ``time`` and ``commit`` may differ between equal runs, the rest may not.
+    ``config_sha256`` is that of the settings without places of files and without ``blind``, so that it shows whether an
+    unblinded run kept to what was declared; ``response_sha256`` is that of the section ``response`` alone, as in the
+    ledger of looks.
     """
     return {
         "scope": scope,
@@ -80,6 +85,9 @@ def run_record(
         },
         "tables": dict(sorted(tables.items())),
         "config": dict(config),
+        "config_sha256": canonical_sha256({key: value for key, value in config.items() if key not in PLACE_KEYS}),
+        "response_sha256": canonical_sha256(config["response"]),
+        "blind": bool(config["blind"]),
         "overlays": dict(overlays),
         "seed": config["seed"],
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in KEY_PACKAGES}},
@@ -99,6 +107,12 @@ def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's content."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def canonical_sha256(value: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def git_commit(folder: str | Path) -> str:

@@ -1,24 +1,75 @@
 """Refusals: the reason, in words, why a design can't carry a comparison, and what would lift it.
 
-One function per code of the list of refusals; each returns "" where it doesn't fire.
+One function per code of the list of refusals; each returns "" where it doesn't fire. ``CODES`` is that list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from livermet import statistics
+
+# What each code says. R01 to R19 concern the design or the source of a number, F01 to F04 a single feature,
+# P01 to P03 a model.
+CODES = {
+    "R01": "too few patients in a class (or events), all of them or those in centres that hold both classes",
+    "R02": "the smallest p that the design can give is above the level (for confirmatory features: above the first "
+    "step of Holm)",
+    "R03": "several rows of one patient: cells, spots, sections or lesions would count as patients",
+    "R04": "several timepoints or tissues at once",
+    "R05": "centre, batch, chemistry or sampling method explains more than 70 % of the label, fewer than two centres "
+    "hold both classes, or fewer than half of the patients are in such centres",
+    "R06": "the label is undefined, or the same for all; what can't be evaluated is no value",
+    "R07": "something known only after the start of follow-up, compared without a landmark",
+    "R08": "change of CA19-9 without secretion, from a normal baseline or in cholestasis: the label has no value",
+    "R09": "p of marker genes of clusters that were made from the same genes",
+    "R10": "a label that is a feature cut at a point taken from the data",
+    "R11": "a feature that was computed with the label",
+    "R12": "an interaction whose ligand or receptor is part of the outcome's own signature",
+    "R13": "a statistic of zones in a section without a border of tumour to liver",
+    "R14": "a niche in fewer than two patients",
+    "R15": "no correction for multiplicity: more than ten declared features, or a p without q",
+    "R16": "a patient in more than one fold",
+    "R17": "a label in tissue that it does not go with, such as response by imaging in tissue taken after the start of "
+    "treatment",
+    "R18": "more than 30 % of the patients that were sampled for the modality lack the feature, or who lacks the "
+    "modality goes with the label",
+    "R19": "a batch scope, or a look that is not counted",
+    "F01": "declared beforehand, but too rare or constant",
+    "F02": "declared beforehand, but measured in no patient",
+    "F03": "no spread within the classes",
+    "F04": "a change of values that are relative to the other patients of their own timepoint",
+    "P01": "no model of a label that has no two classes",
+    "P02": "no feature was declared for a model",
+    "P03": "one centre only, so that no other one can be predicted",
+}
 
 COHORT = "cohort"
 BEFORE_TREATMENT = "T0_pre"
 MAX_EXPLAINED = 0.7  # share of the label's variance that a factor of the design may explain
 SHOWN_EXPLAINED = 0.2  # beyond what chance explains: a factor that is not adjusted for is named beside the result
+MIN_EVENTS = 5  # events that a comparison of times needs
+MIN_PATIENTS_OF_NICHE = 2
+MAX_DECLARED = 10
+MAX_MISSING = 0.3
+MISSING_LEVEL = 0.1
+CHANCE_CUT = 0.001  # chance that some feature separates the classes; below it a separation is no accident
+# Tables that were made with a label, and with clusters: their numbers can't be tested against the label again.
+MADE_WITH_LABEL = (
+    *("associations.tsv", "differential.tsv", "differential_tests.tsv", "activity_contrast.tsv", "changes.tsv"),
+    *("biomarkers.tsv", "survival.tsv", "predictors.tsv", "predictions.tsv", "invasion_tests.tsv"),
+)
+MADE_WITH_CLUSTERS = ("markers.tsv",)
 
 
-def refuse_uncounted(*, scope: str, look: int | None, planned_looks: int) -> str:
-    """R19: response is tested in the cohort only, and only in looks that were planned and counted."""
+def refuse_uncounted(*, scope: str, look: int | None, planned_looks: int, earlier_looks: int = 0) -> str:
+    """R19: response is tested in the cohort only, and only in looks that were planned and counted.
+
+    ``earlier_looks`` is the number of looks at other states of the unblinded data that the ledger of looks holds.
+    """
     if scope != COHORT:
         return (
             f"scope {scope} is one batch: testing each accruing batch gives a hit by chance in one of five studies, so "
@@ -28,6 +79,12 @@ def refuse_uncounted(*, scope: str, look: int | None, planned_looks: int) -> str
         return (
             f"look {look} at the unblinded data is not among the {planned_looks} planned, so no alpha is left "
             f"for it. Lifted by declaring look and planned_looks under response before unblinding"
+        )
+    if earlier_looks + 1 > look:
+        return (
+            f"the ledger counts {earlier_looks} earlier look{'s' * (earlier_looks != 1)} at the unblinded data, so "
+            f"this is look {earlier_looks + 1}, where the config says look {look} of {planned_looks} planned. Lifted "
+            f"by look: {earlier_looks + 1} under response, with as many planned_looks or more"
         )
     return ""
 
@@ -77,6 +134,39 @@ def refuse_timepoint(label: str, *, timepoints: Sequence[str], goes_with: Sequen
         f"{label} is known only for patients who came to surgery, whom their response selected: it is compared in "
         f"tissue of {', '.join(goes_with)}, not at {', '.join(wrong)}. {lifted}"
     )
+
+
+def refuse_later_tissue(label: str, *, timepoints: Sequence[str], goes_with: Sequence[str]) -> str:
+    """R07: a time to an event is compared in what was known when the time began.
+
+    Tissue taken later exists only for those who lived to have it, free of the event or not: the time up to it is
+    immortal (Suissa 2008, doi:10.1093/aje/kwm324).
+    """
+    wrong = [timepoint for timepoint in timepoints if timepoint not in goes_with]
+    if not wrong:
+        return ""
+    return (
+        f"{label} counts from {' or '.join(goes_with)}, and tissue at {', '.join(wrong)} exists only for those who "
+        f"lived to have it: without a landmark the time up to it counts as survival. Lifted by timepoints: "
+        f"[{goes_with[0]}], or by a landmark under survival"
+    )
+
+
+def refuse_few_events(n: int, n_events: int, *, minimum: int, where: str = "") -> str:
+    """R01 for a time to an event: too few patients or too few events."""
+    if n >= 2 * minimum and n_events >= MIN_EVENTS:
+        return ""
+    return (
+        f"{n} patients{where} with {n_events} events, where {2 * minimum} and {MIN_EVENTS} are needed. Lifted by more "
+        f"patients or longer follow-up"
+    )
+
+
+def refuse_few_pairs(n: int, *, minimum: int) -> str:
+    """R01 for changes within patients: too few patients with both timepoints."""
+    if n >= minimum:
+        return ""
+    return f"{n} patients with both timepoints, where {minimum} are needed. Lifted by more patients with both"
 
 
 def refuse_small_arms(n_ref: int, n_alt: int, *, minimum: int, binary: bool, where: str = "") -> str:
@@ -147,6 +237,183 @@ def refuse_confounded(values: np.ndarray, centre: np.ndarray, factors: Mapping[s
         return ""
     return (
         f"{'; '.join(reasons)}: response can't be told from it. Lifted by patients of both classes from the same place"
+    )
+
+
+def refuse_unit(table: pd.DataFrame, *, unit: Sequence[str]) -> str:
+    """R03: the table has several rows where one patient should have one.
+
+    Parameters
+    ----------
+    table
+        What enters a test.
+    unit
+        Columns that name a patient, and what is measured, once.
+    """
+    twice = table[table.duplicated(list(unit))]
+    if twice.empty:
+        return ""
+    first = ", ".join(str(value) for value in twice[list(unit)].iloc[0])
+    return (
+        f"{len(twice)} rows repeat a patient and feature, first {first}: cells, sections or lesions would count as "
+        f"patients. Lifted by sums or means over libraries and lesions of a patient"
+    )
+
+
+def refuse_source(source: str) -> tuple[str, str] | None:
+    """R11 or R09: a number that was made with the label, or p of markers of clusters that the same genes made."""
+    if source in MADE_WITH_LABEL:
+        return "R11", (
+            f"the feature comes from {source}, which was computed with a label: testing it against the label again "
+            f"finds what was put in. Lifted by a feature that knows no label"
+        )
+    if source in MADE_WITH_CLUSTERS:
+        return "R09", (
+            f"the feature comes from {source}: its p compare clusters by the genes that made them, with cells as the "
+            f"unit. They describe and are no discoveries. Lifted by a comparison of patients"
+        )
+    return None
+
+
+def refuse_cut_point(label: np.ndarray, values: np.ndarray, *, n_features: int) -> str:
+    """R10: the label is this feature, cut at one point.
+
+    A label that the config declares and that one feature separates without a single error was most likely made from it,
+    and the point was then taken from the data (Altman et al. 1994, doi:10.1093/jnci/86.11.829). It fires where some of
+    ``n_features`` would separate the classes by chance with a probability of less than ``CHANCE_CUT``.
+
+    Parameters
+    ----------
+    label
+        0 or 1 per patient.
+    values
+        The feature, one value per patient.
+    """
+    high, low = values[label == 1], values[label == 0]
+    if not len(high) or not len(low):
+        return ""
+    above = low.max() < high.min()
+    if not above and not high.max() < low.min():
+        return ""
+    one = np.zeros(len(label), dtype=int)
+    if n_features * 2 / statistics.count_arrangements(label, one) >= CHANCE_CUT:
+        return ""
+    point = (low.max() + high.min()) / 2 if above else (high.max() + low.min()) / 2
+    return (
+        f"the declared label is this feature cut at {point:.3g}, without one exception in {len(label)} patients: a "
+        f"feature can't be tested against itself. Lifted by the feature as it is against another label"
+    )
+
+
+def refuse_signature(feature: str, signature: Collection[str]) -> str:
+    """R12: ligand or receptor of an interaction is part of the signature that the outcome is made of.
+
+    Parameters
+    ----------
+    feature
+        ``sender|receiver|ligand|receptor``; the genes of a complex are joined by "_".
+    signature
+        Genes of the outcome.
+    """
+    genes = {gene for part in feature.split("|")[2:] for gene in (part, *part.split("_"))}
+    shared = sorted(genes & set(signature))
+    if not shared:
+        return ""
+    are, them = ("is", "it") if len(shared) == 1 else ("are", "them")
+    return (
+        f"{', '.join(shared)} {are} part of the outcome's own signature, so the interaction goes with it by "
+        f"construction. Lifted by a signature without {them}"
+    )
+
+
+def refuse_no_border(zones: Iterable[str]) -> str:
+    """R13: without a border of tumour to liver in the section, margin and distance are not defined."""
+    if set(zones) - {"none"}:
+        return ""
+    return (
+        "no border of tumour to liver in the section, so margin and distance are not defined. Lifted by a section that "
+        "holds both"
+    )
+
+
+def refuse_few_patients(n: int) -> str:
+    """R14: a niche that stands in one patient is that patient's tissue."""
+    if n >= MIN_PATIENTS_OF_NICHE:
+        return ""
+    return f"in fewer than {MIN_PATIENTS_OF_NICHE} patients: it may be one patient's tissue. Lifted by more patients"
+
+
+def refuse_uncorrected(n_declared: int) -> str:
+    """R15: more declared features than a confirmatory family may hold."""
+    if n_declared <= MAX_DECLARED:
+        return ""
+    return (
+        f"{n_declared} features are declared as confirmatory, where {MAX_DECLARED} at most are: so many are a search, "
+        f"and no correction makes them declared. Lifted by a shorter list under response.confirmatory"
+    )
+
+
+def uncorrected(table: pd.DataFrame) -> pd.Series:
+    """R15: which rows have a p but no q, so that they say nothing of how many were tested."""
+    return table["p"].notna() & table["q"].isna()
+
+
+def refuse_shared_folds(patients: Sequence[Hashable], folds: Sequence[Hashable]) -> str:
+    """R16: a patient whose rows stand in several folds is learnt from and predicted at once.
+
+    Parameters
+    ----------
+    patients, folds
+        Patient, and fold in which it is held out, of each row of one repeat.
+    """
+    held = pd.DataFrame({"patient": list(patients), "fold": list(folds)}).drop_duplicates()
+    several = sorted({str(name) for name in held.loc[held.duplicated("patient"), "patient"]})
+    if not several:
+        return ""
+    return (
+        f"{len(several)} patient{'s' * (len(several) != 1)} in more than one fold, first {several[0]}: they would be "
+        f"learnt from and predicted at once. Lifted by folds of patients"
+    )
+
+
+def refuse_missing(n_sampled: int, n_known: int) -> str:
+    """R18: too many of the patients that were sampled for the modality lack the feature."""
+    if not n_sampled or 1 - n_known / n_sampled <= MAX_MISSING:
+        return ""
+    return (
+        f"{n_sampled - n_known} of {n_sampled} patients that were sampled for the modality lack this feature, where "
+        f"{MAX_MISSING:.0%} may: who is left may be a selection. Lifted by more cells or sections per patient"
+    )
+
+
+def refuse_selective(label: np.ndarray, measured: np.ndarray, *, modality: str, binary: bool) -> str:
+    """R18: whether a patient that was sampled for the modality has any value of it goes with the label.
+
+    Fisher's exact test for two classes, Mann-Whitney's otherwise; asked once per modality, so that the number of
+    features does not matter.
+
+    Parameters
+    ----------
+    label
+        One number per patient that was sampled.
+    measured
+        Whether the patient has any value of the modality.
+    """
+    from scipy import stats
+
+    without = int((~measured).sum())
+    if not without or not measured.any():
+        return ""
+    if binary:
+        table = [[int(((label == value) & (measured == known)).sum()) for known in (True, False)] for value in (0, 1)]
+        p = stats.fisher_exact(table).pvalue
+    else:
+        p = stats.mannwhitneyu(label[measured], label[~measured]).pvalue
+    if not p < MISSING_LEVEL:
+        return ""
+    return (
+        f"{without} of {len(label)} patients sampled for {modality} gave no value, and who they are goes with the "
+        f"label (p {p:.2g}): the patients left are a selection. Lifted by data of the patients that are missing"
     )
 
 

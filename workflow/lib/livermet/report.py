@@ -18,8 +18,18 @@ from markupsafe import Markup
 from pandas.api.types import is_numeric_dtype
 
 from livermet.captions import caption_params, render_caption
+from livermet.checklist import REMARK, RUN, TRIPOD, checklist_view, status_counts
 from livermet.pages import Embedded, embed, is_finite, template
 from livermet.plots.style import COMPARTMENT_COLOURS, colours
+from livermet.report_biomarkers import (
+    added_table,
+    biomarker_summary,
+    biomarker_table,
+    blood_days,
+    joint_table,
+    missing_measures,
+    pair_table,
+)
 from livermet.report_cells import arm_events, compared_types, leading_genes, malignant_patients, type_evidence
 from livermet.report_data import (
     CELL_MODALITIES,
@@ -41,6 +51,8 @@ from livermet.report_data import (
     value_words,
 )
 from livermet.report_flow import flow_chart, patient_flow
+from livermet.report_prediction import model_table, prediction_sentences, transport_table
+from livermet.report_response import changes_view, codes_view, confounding_view, robustness_view
 from livermet.report_sections import (
     contact_summary,
     invasion_tail,
@@ -58,11 +70,19 @@ from livermet.report_study import (
     main_labels,
     patient_labels,
 )
+from livermet.report_survival import (
+    hazard_ratios,
+    landmark_facts,
+    median_times,
+    refused_hazards,
+    survival_summary,
+)
 from livermet.section_report import unit_of
 
 logger = logging.getLogger(__name__)
 
 MAX_THUMBNAIL_WIDTH = 760
+BLINDED_HEADLINE = "Blinded, with permuted labels, so this is no result: "
 MAX_ROWS = 400
 PRIVATE_KEYS = ("study", "roots", "results", "batches", "trial", "scope")
 FILE_KEYS = ("panel", "overrides", "reference", "celltypist_model", "gene_sets", "earlier", "folder")
@@ -70,6 +90,9 @@ MAX_LEADS = 60
 MAX_CONTACTS = 40
 MAX_SPATIAL_GENES = 10
 MAX_SENSITIVITY = 8
+MAX_ROBUST = 60
+MAX_CHANGES = 60
+MAX_MISSING = 40
 MEASURED = {"cells": "single-cell library", "sections": "section"}
 
 SCOPE_TABLES = (
@@ -80,6 +103,18 @@ SCOPE_TABLES = (
     ("associations.tsv", "features against response, tested or refused"),
     ("response_filtered.tsv", "which features can be tested, whatever the label"),
     ("verdict.json", "what may be said, and what not"),
+    ("robustness.tsv", "effects with and without adjustment, without each centre, and areas under the curve"),
+    ("confounding.tsv", "the primary label against centre, batch, chemistry, sampling, regimen and tumour fraction"),
+    ("changes.tsv", "changes within patients between timepoints"),
+    ("survival.tsv", "times to an event against features, and facts from a landmark on"),
+    ("survival_curves.tsv", "Kaplan-Meier curves with numbers at risk"),
+    ("biomarkers.tsv", "blood against the primary label: alone, jointly, beyond the reference"),
+    ("blood_measures.tsv", "every blood measure per patient with its days, or why it is missing"),
+    ("blood_tissue.tsv", "declared pairs of blood and tissue"),
+    ("predictors.tsv", "models of the primary label, against chance and between centres"),
+    ("predictions.tsv", "probability of each patient by models that had not seen the patient"),
+    ("prediction_null.tsv", "area under the curve of each permutation"),
+    ("checklist.tsv", "items of REMARK and TRIPOD+AI, filled from the run"),
     ("clustering.tsv", "resolutions tried"),
     ("integration.tsv", "scores of the plain and the aligned embedding, and which was used"),
     ("markers.tsv", "genes that mark each group of cells"),
@@ -142,6 +177,10 @@ CONTENTS = (
     ("invasion", "Invasion"),
     ("interactions", "Interactions"),
     ("response", "Response"),
+    ("survival", "Survival"),
+    ("blood", "Blood"),
+    ("prediction", "Prediction"),
+    ("checklist", "Reporting checklist"),
     ("methods", "Methods"),
     ("inputs", "Inputs and versions"),
     ("glossary", "Glossary"),
@@ -249,15 +288,17 @@ def cohort_page(inputs: CohortInputs) -> str:
     associations = association_order(tables["associations"], limit=MAX_ROWS)
     status = tables["status"]
     params = _public(inputs.params)
+    blinded = bool(inputs.params.get("blind"))
     after_qc = [tables[name] for name in ("scope_findings", "mapping_findings") if name in tables and len(tables[name])]
     html = template("cohort").render(
         page_title=inputs.title,
         title=inputs.title,
         scope=inputs.scope,
         simulated=inputs.simulated,
+        blinded=blinded,
         descriptive=inputs.scope != "cohort",
         contents=CONTENTS,
-        verdict=inputs.verdict,
+        verdict={**inputs.verdict, "headline": f"{BLINDED_HEADLINE * blinded}{inputs.verdict['headline']}"},
         primary_label=response["primary_label"],
         per_class=_per_class(inputs.verdict, tables["labels"], levels),
         timepoints=place["timepoints"],
@@ -332,6 +373,7 @@ def cohort_page(inputs: CohortInputs) -> str:
         left_out=_view(reason_summary(tables["features_left_out"], by=["family", "reason"])),
         filtered=_view(reason_summary(tables["response_filtered"], by=["modality", "family", "reason"])),
         refusals=_view(refusal_summary(tables["associations"])),
+        **_evidence(tables, response),
         params=_flat_params(params),
         p=params,
         run=inputs.run,
@@ -340,6 +382,39 @@ def cohort_page(inputs: CohortInputs) -> str:
     )
     logger.info("cohort page of scope %s: %.2f MB", inputs.scope, len(html.encode()) / 1e6)
     return html
+
+
+def _evidence(tables: Mapping[str, pd.DataFrame], response: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of response beside the associations: how firm they are, survival, blood, prediction."""
+    fdr, alpha = response["fdr"], response["alpha"] / response["planned_looks"]
+    changes, survival, biomarkers = tables["changes"], tables["survival"], tables["biomarkers"]
+    views = {
+        "robustness": robustness_view(tables["robustness"], top=MAX_ROBUST),
+        "confounding": confounding_view(tables["confounding"]),
+        "changes": changes_view(changes, top=MAX_CHANGES),
+        "change_refusals": refusal_summary(changes),
+        "median_times": median_times(tables["survival_curves"]),
+        "hazard_ratios": hazard_ratios(survival),
+        "landmark_facts": landmark_facts(survival),
+        "refused_hazards": refused_hazards(survival),
+        "biomarkers": biomarker_table(biomarkers),
+        "biomarkers_joint": joint_table(biomarkers),
+        "biomarkers_added": added_table(biomarkers),
+        "blood_tissue": pair_table(tables["blood_tissue"]),
+        "blood_missing": missing_measures(tables["blood_measures"], top=MAX_MISSING),
+        "blood_days": blood_days(tables["blood_measures"]),
+        "prediction_models": model_table(tables["predictors"], tables["prediction_null"]),
+        "prediction_transport": transport_table(tables["predictors"]),
+        "refusal_codes": codes_view(),
+    }
+    return {
+        **{name: _view(table) for name, table in views.items()},
+        "survival_summary": survival_summary(survival, fdr=fdr),
+        "blood_summary": biomarker_summary(biomarkers, fdr=fdr),
+        "prediction_sentences": prediction_sentences(tables["predictors"], alpha=alpha),
+        "checklist": {name: _view(checklist_view(tables["checklist"], name)) for name in (REMARK, TRIPOD, RUN)},
+        "checklist_counts": status_counts(tables["checklist"]),
+    }
 
 
 def index_files(libraries: Sequence[Mapping[str, str]], *, mapped: bool = False) -> dict[str, list[tuple[str, str]]]:
@@ -367,7 +442,9 @@ def index_files(libraries: Sequence[Mapping[str, str]], *, mapped: bool = False)
     }
 
 
-def index_page(*, title: str, scope: str, simulated: bool, files: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+def index_page(
+    *, title: str, scope: str, simulated: bool, files: Mapping[str, Sequence[tuple[str, str]]], blinded: bool = False
+) -> str:
     """HTML of the plain index: headings, each with (relative path, what it is).
 
     Raises
@@ -383,6 +460,7 @@ def index_page(*, title: str, scope: str, simulated: bool, files: Mapping[str, S
         title=title,
         scope=scope,
         simulated=simulated,
+        blinded=blinded,
         descriptive=scope != "cohort",
         contents=[(f"part{i}", name) for i, name in enumerate(files)],
         files=files,

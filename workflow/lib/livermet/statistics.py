@@ -267,6 +267,150 @@ def rank_correlation(
     return Effects(r, low, high, 1 / total if total > TINY else np.nan, max(free + 1, 0))
 
 
+def log_hazard_ratio(
+    values: np.ndarray, time: np.ndarray, event: np.ndarray, strata: np.ndarray, *, centre_differences: bool = False
+) -> Effects:
+    """Log hazard ratio of each feature per standard deviation, by Cox models with a baseline hazard per stratum.
+
+    See :func:`livermet.cox.per_sd`; with few events by Firth's penalty. ``centre_differences`` as for
+    :func:`permutation_p`: the score of Cox's model at 0 is the covariance of feature and log-rank score, to first order
+    the log hazard ratio times the standard deviation, and of these the median is taken off. The interval is widened for
+    the uncertainty of that median as in :func:`standardised_difference`. ``variance`` is 1 over the events that carry
+    information (Schoenfeld 1983), ``df`` their number.
+    """
+    from livermet import cox
+
+    values = np.asarray(values, float)
+    found = cox.per_sd(values, time, event, strata=strata)
+    events = cox.informative_events(time, event, strata=strata)
+    effect, low, high = found.effect, found.low, found.high
+    known = np.flatnonzero(~np.isnan(effect))
+    if centre_differences and len(known):
+        spread = values.std(axis=0, ddof=1)[known]
+        error = (high - low)[known] / (2 * stats.norm.ppf(0.975)) * spread
+        together = np.atleast_2d(np.corrcoef(centred(values, strata)[:, known], rowvar=False))
+        slope = effect[known] * spread
+        wider = _median_inflation(slope, together * np.outer(error, error))
+        middle = np.median(slope) / spread
+        low[known] = effect[known] - middle - wider * (effect - low)[known]
+        high[known] = effect[known] - middle + wider * (high - effect)[known]
+        effect[known] -= middle
+    return Effects(effect, low, high, 1 / events if events else np.nan, events)
+
+
+def sign_flips(n: int, *, n_permutations: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Signs handed out to ``n`` pairs: one way per row, the observed one (all +1) first.
+
+    All 2^n ways if there are at most ``n_permutations``, else the observed one and ``n_permutations`` random ones; the
+    second value says whether all are there.
+    """
+    if 2**n <= n_permutations:
+        ways = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return ways.astype(float), True
+    rng = np.random.default_rng(seed)
+    ways = rng.choice([-1.0, 1.0], size=(n_permutations + 1, n))
+    ways[0] = 1.0
+    return ways, False
+
+
+def smallest_sign_flip_p(n: int, *, n_permutations: int) -> float:
+    """The smallest two-sided p of :func:`sign_flip_p`: two of all ways (5 pairs: .0625, 6: .031), or of those drawn."""
+    return min(1.0, 2 / 2**n if 2**n <= n_permutations else 2 / (n_permutations + 1))
+
+
+def sign_flip_p(
+    differences: np.ndarray, *, n_permutations: int, seed: int, centre_differences: bool = False
+) -> Permutation:
+    """Two-sided p per feature of differences within pairs (later less earlier), by flipping their signs.
+
+    Hypothesis: the differences of a feature are distributed symmetrically about 0. Unit: the pair, that is the patient.
+    Statistic: the mean over its standard error (one-sample t). p is twice the smaller tail, the observed signs being
+    counted (Phipson and Smyth 2010). Not for repeated pairs of one patient.
+
+    Parameters
+    ----------
+    differences
+        Pairs x features, no missing values.
+    centre_differences
+        Subtract the median of all features' means within each way of signs, as :func:`permutation_p` does.
+    """
+    ways, exact = sign_flips(len(differences), n_permutations=n_permutations, seed=seed)
+    n = len(differences)
+    mean = ways @ differences / n
+    square = (differences**2).mean(axis=0)
+    error = np.sqrt(np.maximum(square - mean**2, 0) / max(n - 1, 1))
+    if centre_differences and mean.shape[1]:
+        mean = mean - np.median(mean, axis=1, keepdims=True)
+    floor = 1e-6 * np.sqrt(square)
+    return Permutation(_tail_p(mean / np.maximum(error, np.maximum(floor, TINY))), exact, len(ways))
+
+
+def standardised_mean_change(differences: np.ndarray, *, centre_differences: bool = False) -> Effects:
+    """Mean of the differences within pairs over their standard deviation (d_z), with its 95 % interval.
+
+    Corrected for small samples and with an interval from the noncentral t distribution, as
+    :func:`standardised_difference`; d_z is in units of the spread of changes, not of patients (Lakens 2013,
+    doi:10.3389/fpsyg.2013.00863). NaN with one pair or without spread.
+
+    Parameters
+    ----------
+    differences
+        Pairs x features.
+    centre_differences
+        Take the mean differences from their median; the interval is widened as in :func:`standardised_difference`.
+    """
+    n, df = len(differences), len(differences) - 1
+    if df < 1:
+        empty = np.full(differences.shape[1], np.nan)
+        return Effects(empty, empty, empty, np.nan, max(df, 0))
+    mean = differences.mean(axis=0)
+    residual = differences - mean
+    spread = np.sqrt((residual**2).sum(axis=0) / df)
+    spread = np.where(spread > TINY, spread, np.nan)
+    wider = 1.0
+    if centre_differences and len(mean):
+        wider = _median_inflation(mean, residual.T @ residual / df / n)
+        mean = mean - np.median(mean)
+    size = mean / spread
+    t = size * math.sqrt(n)
+    low, high = (size + wider * (special.nctdtrinc(df, q, t) / math.sqrt(n) - size) for q in (0.975, 0.025))
+    return Effects(size * small_sample_factor(df), low, high, 1 / n, df)
+
+
+def minimal_detectable_correlation(*, df: int, alpha: float, power: float) -> float:
+    """Smallest rank correlation that a two-sided test finds with the given power, by Fisher's z.
+
+    Parameters
+    ----------
+    df
+        As :func:`rank_correlation` returns it; the variance of z is that of Bonett and Wright (2000).
+
+    Returns
+    -------
+    The correlation, or NaN with fewer than three spare patients.
+    """
+    free = df - 1
+    if free < 3:
+        return float("nan")
+    critical, beyond = stats.norm.isf(alpha / 2), stats.norm.ppf(power)
+
+    def excess(rho: float) -> float:
+        return math.atanh(rho) - (critical + beyond * math.sqrt(1 + rho**2 / 2)) / math.sqrt(free)
+
+    return float(optimize.brentq(excess, 0, 1 - TINY))
+
+
+def minimal_detectable_hazard(*, variance: float, alpha: float, power: float) -> float:
+    """Smallest log hazard ratio per standard deviation that a two-sided test finds (Hsieh and Lavori 2000).
+
+    Parameters
+    ----------
+    variance
+        As :func:`log_hazard_ratio` returns it: 1 over the number of events.
+    """
+    return (stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) * math.sqrt(variance)
+
+
 def minimal_detectable_effect(*, variance: float, df: int, alpha: float, power: float) -> float:
     """Smallest standardised difference that a two-sided t test finds with the given power.
 
@@ -286,7 +430,8 @@ def minimal_detectable_effect(*, variance: float, df: int, alpha: float, power: 
     critical = stats.t.isf(alpha / 2, df)
 
     def excess(ncp: float) -> float:
-        return 1 - special.nctdtr(df, ncp, critical) + special.nctdtr(df, ncp, -critical) - power
+        # Far from zero scipy gives no number for the other tail, which is 0 there.
+        return 1 - special.nctdtr(df, ncp, critical) + np.nan_to_num(special.nctdtr(df, ncp, -critical)) - power
 
     upper = critical + 1.0
     while excess(upper) < 0:

@@ -8,12 +8,23 @@ from typing import Any
 import pandas as pd
 
 from livermet import keys
-from livermet.refusals import COHORT
-from livermet.response import FAMILY, Label, is_compositional, read_label
+from livermet.compared import FAMILY, Label, is_compositional, read_label
+from livermet.refusals import COHORT, uncorrected
+
+EFFECTS = {
+    "hedges_g": "Hedges g",
+    "spearman_rho": "rank correlation",
+    "log_hr_per_sd": "log hazard ratio per standard deviation",
+}
 
 
 def verdict(
-    associations: pd.DataFrame, *, config: Mapping[str, Any], labels: pd.DataFrame, scope: str
+    associations: pd.DataFrame,
+    *,
+    config: Mapping[str, Any],
+    labels: pd.DataFrame,
+    scope: str,
+    robustness: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """What may be said, in plain sentences.
 
@@ -30,6 +41,8 @@ def verdict(
         Derived labels.
     scope
         The scope that was run.
+    robustness
+        As made by :func:`livermet.robustness.robustness`: what is left of a finding without each centre.
 
     Returns
     -------
@@ -39,11 +52,11 @@ def verdict(
     """
     label = read_label(labels, config["primary_label"])
     alpha = config["alpha"] / config["planned_looks"]
-    primary = associations[associations["analysis"] == "primary"]
+    primary = _without_uncorrected(associations[associations["analysis"] == "primary"])
     tested = primary[primary["status"] == "tested"]
     confirmatory = tested[tested["role"] == "confirmatory"]
     found = confirmatory[confirmatory["q"] <= alpha]
-    # With fewer than five patients in a class even a declared feature is a lead: such small arms don't bear a finding.
+    # With few patients in a class, or few events, even a declared feature is a lead: so few don't bear a finding.
     small = found["p_method"].str.contains("exploratory only")
     names = {True: ", ".join(found.loc[small, "feature"]), False: ", ".join(found.loc[~small, "feature"])}
     exploratory = tested[tested["role"] == "exploratory"]
@@ -61,13 +74,14 @@ def verdict(
         headline = f"No association with {label.name} was found among {_count(confirmatory, 'confirmatory feature')}."
     elif small.all():
         status = "lead"
-        headline = f"A lead, not a finding: {names[True]} with {label.name}, in fewer than five patients of a class."
+        headline = f"A lead, not a finding: {names[True]} with {label.name}, {_few(label)}."
     else:
         status, headline = "finding", f"Associated with {label.name}: {names[False]}."
 
     sentences = [_asked(label, config, len(primary[primary["role"] == "confirmatory"])), _patients(label, labels)]
     sentences += _tested_patients(tested, label)
     sentences += [_finding(row, label) for row in found.to_dict(orient="records")]
+    sentences += [] if robustness is None else _without_centres(robustness, found)
     sentences += _per_protocol(associations, found)
     if not_found := len(confirmatory) - len(found):
         sentences.append(
@@ -88,12 +102,10 @@ def verdict(
         "status": status,
         "headline": headline,
         "sentences": sentences,
-        "limits": _limits(confirmatory, tested, config),
+        "limits": _limits(confirmatory, tested, label, config),
         "numbers": {
             "patients_with_label": len(label.numbers),
-            "per_class": {f"{value:g}": int(n) for value, n in label.numbers.value_counts().sort_index().items()}
-            if label.kind != "continuous"
-            else {},
+            "per_class": _per_class(label),
             "confirmatory_tested": len(confirmatory),
             "confirmatory_found": int((~small).sum()),
             "confirmatory_leads": int(small.sum()),
@@ -104,6 +116,28 @@ def verdict(
             "planned_looks": config["planned_looks"],
         },
     }
+
+
+def _without_uncorrected(primary: pd.DataFrame) -> pd.DataFrame:
+    """Rows with a p that no correction for multiplicity stands beside are refused (R15)."""
+    bare = (primary["status"] == "tested") & uncorrected(primary)
+    if not bare.any():
+        return primary
+    reason = "a p without q says nothing of how many were tested. Lifted by the correction over its family"
+    refused = {"status": "refused", "refusal_code": "R15", "refusal_reason": reason}
+    return primary.assign(**{name: primary[name].mask(bare, value) for name, value in refused.items()})
+
+
+def _few(label: Label) -> str:
+    return "with fewer than ten events" if label.survival else "in fewer than five patients of a class"
+
+
+def _per_class(label: Label) -> dict[str, int]:
+    """Patients by value of the label, or by event of a time; nothing for a continuous label."""
+    if label.kind == "continuous":
+        return {}
+    values = label.numbers if label.events is None else label.events
+    return {f"{value:g}": int(n) for value, n in values.value_counts().sort_index().items()}
 
 
 def _count(rows: pd.DataFrame | pd.Series, noun: str) -> str:
@@ -120,6 +154,10 @@ def _asked(label: Label, config: Mapping[str, Any], n_declared: int) -> str:
 def _patients(label: Label, labels: pd.DataFrame) -> str:
     missing = labels[(labels["label"] == label.name) & ~labels[keys.PATIENT].isin(label.numbers.index)]
     without = f"; {_count(missing, 'patient')} without a value" if len(missing) else ""
+    if label.events is not None:
+        return (
+            f"{_count(label.numbers, 'patient')} with a time to {label.name}, {label.events.sum():g} events{without}."
+        )
     if not label.binary:
         return f"{_count(label.numbers, 'patient')} with a value of {label.name}{without}."
     n_ref, n_alt = label.classes(label.numbers.index)
@@ -140,13 +178,12 @@ def _tested_patients(tested: pd.DataFrame, label: Label) -> list[str]:
 
 def _finding(row: Mapping[str, Any], label: Label) -> str:
     direction = "higher" if row["effect"] > 0 else "lower"
-    # Both count from complete response upwards.
+    # Both count from complete response upwards, and a hazard is higher where the event comes earlier.
     towards = "with worse response" if label.name in ("recist_best", "path_cap") else f"with {label.name}"
-    what = {"hedges_g": "Hedges g", "spearman_rho": "rank correlation"}[row["effect_kind"]]
+    towards = f"with an earlier event of {label.name}" if label.survival else towards
+    what = EFFECTS[row["effect_kind"]]
     relative = " relative to the other parts of the same sample" if is_compositional(row["family"]) else ""
-    badge = (
-        " Fewer than five patients compared in a class: a lead only." if "exploratory only" in row["p_method"] else ""
-    )
+    badge = f" A lead only, {_few(label)}." if "exploratory only" in row["p_method"] else ""
     if "not adjusted: " in row["p_method"]:
         badge += f" Not adjusted for: {row['p_method'].split('not adjusted: ')[1]}."
     return (
@@ -154,6 +191,20 @@ def _finding(row: Mapping[str, Any], label: Label) -> str:
         f"with {what} {row['effect']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}), Holm-adjusted p "
         f"{row['q']:.2g}, n = {row['n']}.{badge}"
     )
+
+
+def _without_centres(robustness: pd.DataFrame, found: pd.DataFrame) -> list[str]:
+    """How each finding stands when one centre at a time is left out, and without the adjustment."""
+    names = [*FAMILY, "feature"]
+    sentences = []
+    for row in robustness.merge(found[names], on=names).to_dict(orient="records"):
+        if row["n_centres_left_out"] > 0:
+            sentences.append(
+                f"{row['feature']}, without one centre at a time ({row['n_centres_left_out']} centres): the effect "
+                f"keeps its sign in {row['same_sign_share']:.0%} and lies between {row['effect_smallest']:.2f} and "
+                f"{row['effect_largest']:.2f}; not adjusted for centre it is {row['effect_unadjusted']:.2f}."
+            )
+    return sentences
 
 
 def _per_protocol(associations: pd.DataFrame, found: pd.DataFrame) -> list[str]:
@@ -171,13 +222,18 @@ def _per_protocol(associations: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _limits(confirmatory: pd.DataFrame, tested: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
+def _limits(confirmatory: pd.DataFrame, tested: pd.DataFrame, label: Label, config: Mapping[str, Any]) -> list[str]:
     limits = []
     detectable = confirmatory["minimal_detectable_effect"].dropna()
     if len(detectable):
+        size = f"{detectable.max():.2f}"
+        needed = f"had to have a rank correlation of {size} with the label"
+        if label.binary:
+            needed = f"had to differ by {size} standard deviations between the classes"
+        elif label.survival:
+            needed = f"had to have a log hazard ratio of {size} per standard deviation"
         limits.append(
-            f"To be found with 80 % power, a confirmatory feature had to differ by {detectable.max():.2f} standard "
-            f"deviations between the classes; smaller differences can't be excluded."
+            f"To be found with 80 % power, a confirmatory feature {needed}; smaller differences can't be excluded."
         )
     if len(tested):
         limits.append(

@@ -18,6 +18,13 @@ FAMILY = [keys.MODALITY, "family"]
 SHOWN = 12  # features per panel; the panel's title says of how many
 COLUMNS = 3
 LINE = 230  # characters per line of text below the panels
+KINDS = {
+    "hedges_g": "Hedges g",
+    "spearman_rho": "rank correlation",
+    "log_hr_per_sd": "log hazard ratio per SD",
+    "hedges_dz": "standardised mean change",
+}
+SYMBOLS = {"hedges_g": "g", "spearman_rho": "rho", "log_hr_per_sd": "log HR"}
 
 
 def plot_associations(associations: pd.DataFrame, *, alpha: float, fdr: float) -> Figure:
@@ -64,6 +71,8 @@ def plot_confirmatory(
     values: Mapping[tuple[str, str], pd.DataFrame],
     label: pd.Series,
     centre: pd.Series,
+    *,
+    events: pd.Series | None = None,
 ) -> Figure:
     """Each patient as a dot for every confirmatory feature.
 
@@ -75,6 +84,8 @@ def plot_confirmatory(
         As made by :func:`livermet.response.tested_values`.
     label, centre
         Value of the label, and centre, by patient.
+    events
+        For a time to an event: 1 where it was seen, 0 where the patient was followed without it.
     """
     rows = associations[(associations["analysis"] == "primary") & (associations["role"] == "confirmatory")]
     if rows.empty:
@@ -96,10 +107,12 @@ def plot_confirmatory(
     for ax, row in zip(axes.flat, tested.to_dict(orient="records"), strict=False):
         data = values[row[keys.MODALITY], row["family"]][row["feature"]].dropna()
         data = data[data.index.isin(label.index)]
-        _patients_as_dots(ax, data, label.reindex(data.index), centre.reindex(data.index).astype(str), palette, row)
-        symbol = "g" if row["effect_kind"] == "hedges_g" else "rho"
+        own = centre.reindex(data.index).astype(str)
+        seen = None if events is None else events.reindex(data.index)
+        _patients_as_dots(ax, data, label.reindex(data.index), own, palette, row, seen)
+        symbol = SYMBOLS[row["effect_kind"]]
         ax.set_title(
-            f"{_short(row['feature'])}\n{row['family']}, {row['modality']}\n"
+            f"{short_name(row['feature'])}\n{row['family']}, {row['modality']}\n"
             f"{symbol} = {row['effect']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f})\n"
             f"p = {row['p']:.2g}, Holm q = {row['q']:.2g}",
             loc="left",
@@ -115,7 +128,7 @@ def plot_confirmatory(
 
 
 def plot_power(associations: pd.DataFrame) -> Figure:
-    """Observed size of effects beside the smallest difference that could have been found, per modality and family.
+    """Observed size of effects beside the smallest one that could have been found, per modality and family.
 
     Parameters
     ----------
@@ -124,7 +137,7 @@ def plot_power(associations: pd.DataFrame) -> Figure:
     """
     rows = associations[(associations["analysis"] == "primary") & associations["minimal_detectable_effect"].notna()]
     if rows.empty:
-        return message_figure("No feature was tested between two classes, so there is no power to show.")
+        return message_figure("No feature was tested, so there is no power to show.")
     groups = list(rows.groupby([*FAMILY, "role"], sort=True))
     figure = new_figure(width=8, height=1.2 + 0.32 * len(groups))
     ax = figure.subplots()
@@ -139,7 +152,9 @@ def plot_power(associations: pd.DataFrame) -> Figure:
     )
     ax.invert_yaxis()
     ax.set_xlim(left=0)
-    ax.set_xlabel("standardised difference\ndots: observed; bars: found with 80 % power", loc="left")
+    kind = rows["effect_kind"].iloc[0]
+    what = "standardised difference" if kind == "hedges_g" else f"size of the {KINDS[kind]}"
+    ax.set_xlabel(f"{what}\ndots: observed; bars: found with 80 % power", loc="left")
     return figure
 
 
@@ -166,7 +181,7 @@ def _patients(rows: pd.DataFrame) -> str:
     return f"n = {high}" if low == high else f"n = {low} to {high}"
 
 
-def _short(feature: str) -> str:
+def short_name(feature: str) -> str:
     """A feature's name for an axis: an interaction as ligand-receptor, sender to receiver."""
     parts = feature.split("|")
     return f"{parts[2]}-{parts[3]},\n{parts[0]} to {parts[1]}" if len(parts) == 4 else feature
@@ -190,10 +205,9 @@ def _forest(ax: Axes, rows: pd.DataFrame, unadjusted: pd.Series, *, levels: Mapp
             markerfacecolor=colour if filled else "white",
         )
     ax.axvline(0, color=LIGHT, linewidth=1, zorder=0)
-    ax.set_yticks(range(len(rows)), [_short(name) for name in rows["feature"]], fontsize=5.5, linespacing=0.95)
+    ax.set_yticks(range(len(rows)), [short_name(name) for name in rows["feature"]], fontsize=5.5, linespacing=0.95)
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    kinds = {"hedges_g": "Hedges g", "spearman_rho": "rank correlation"}
-    ax.set_xlabel(kinds[rows["effect_kind"].iloc[0]])
+    ax.set_xlabel(KINDS[rows["effect_kind"].iloc[0]])
 
 
 def _patients_as_dots(
@@ -203,13 +217,17 @@ def _patients_as_dots(
     centre: pd.Series,
     palette: Mapping[str, str],
     row: Mapping[str, object],
+    events: pd.Series | None,
 ) -> None:
     dots = [palette[name] for name in centre]
     ylabel = "centred log-ratio" if "composition" in str(row["family"]) or row["family"] == "niche" else "value"
     ax.set_ylabel(ylabel)
     if row["effect_kind"] != "hedges_g":
-        ax.scatter(label, data, c=dots, s=16, linewidths=0)
-        ax.set_xlabel(f"{row['label']}, n = {len(data)}")
+        seen = np.ones(len(data), dtype=bool) if events is None else events.to_numpy() == 1
+        ax.scatter(label[seen], data[seen], c=np.array(dots)[seen], s=16, linewidths=0)
+        ax.scatter(label[~seen], data[~seen], facecolors="none", edgecolors=np.array(dots)[~seen], s=16, linewidths=0.8)
+        days = f", days; {seen.sum()} events (filled)" if events is not None else ""
+        ax.set_xlabel(f"{row['label']}{days}, n = {len(data)}")
         return
     # Jitter by rank within the class, so that the figure is the same each time and equal values don't hide each other.
     for value in (0, 1):

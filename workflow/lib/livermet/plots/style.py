@@ -16,6 +16,7 @@ GREY = "#9a9a9a"
 LIGHT = "#e6e6e6"
 INK = "#222222"
 ACCENT = "#b2182b"
+MARK = {"fontsize": 7, "weight": "bold", "color": ACCENT}
 
 COMPARTMENT_COLOURS = {
     "epithelial": "#c0392b",
@@ -90,19 +91,20 @@ def message_figure(text: str, *, width: float = 7.0, height: float = 1.6) -> Fig
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path, *, simulated: bool) -> None:
-    """Save a figure as PNG with the same bytes for the same figure; simulated data are labelled as such."""
+def save_figure(figure: Figure, path: str | Path, *, simulated: bool, blind: bool = False) -> None:
+    """Save a figure as PNG with the same bytes for the same figure.
+
+    Simulated data are labelled as such in a corner. Figures of a blinded run that are drawn by permuted labels get
+    a strip at the top that says so, which the drawing makes room for.
+    """
+    if blind:
+        strip = 0.2 / figure.get_figheight()  # inches
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.set(rect=(0, 0, 1, 1 - strip))
+        figure.text(0.5, 1 - strip / 2, "BLINDED: LABELS PERMUTED", ha="center", va="center", **MARK)
     if simulated:
-        figure.text(
-            0.998,
-            0.002,
-            "SIMULATED DATA",
-            ha="right",
-            va="bottom",
-            fontsize=7,
-            weight="bold",
-            color=ACCENT,
-        )
+        figure.text(0.998, 0.002, "SIMULATED DATA", ha="right", va="bottom", **MARK)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 

@@ -1,0 +1,228 @@
+"""Null cohorts for the response engine: how often it rejects where nothing is there.
+
+Features are simulated at patient level in the families that the workflow tests, with effects of patients and of six
+uneven centres, zeros, heavy tails and missing values; labels of every kind depend on the centre and on nothing else.
+``python tests/truth/calibration.py --null 2000 --seed 1`` prints rejection rates with 95 % intervals per kind of label,
+size of the cohort and family. Single features: the share with p at or below .05, averaged over the cohort's features, so
+that the interval counts cohorts, not features. Any hit: the share of cohorts in which a family (BH) or the confirmatory
+features (Holm) have one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from livermet import response
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+import predict_cohort
+from cohorts import CONFIG, feature_rows, labels_table, patients_table
+
+CENTRES = [0.30, 0.25, 0.20, 0.10, 0.10, 0.05]
+CENTRE_SD, PATIENT_SD, RESPONSE_RATE = 0.5, 0.6, 0.33
+CENTRE_LABEL_SD = 0.5  # of the label's logit, mean or log hazard between centres: a moderate confounding
+SIZES = (64, 24, 12)
+N_PERMUTATIONS = 399
+CELLS = 1500
+SHARES = np.array([25, 9, 9, 4, 4, 3, 3, 3, 6, 6, 3, 5, 4, 2, 4, 3, 2, 2, 1.5, 1.5]) / 100
+FAMILIES = {
+    "composition_type": "20 parts",
+    "composition_within_myeloid": "6 parts",
+    "malignant_state": "normal scores",
+    "interaction": "a third zeros",
+    "zone": "heavy tails, 60 % of the patients",
+    "blood": "log-normal, a tenth missing",
+}
+KINDS = {
+    "binary": "objective_response",
+    "ordinal": "recist_best",
+    "continuous": "sld_change",
+    "survival": "os",
+}
+DECLARED = [("scrna", "composition_type", name) for name in ("f01", "f05", "f08")]
+
+
+def null_features(rng: np.random.Generator, centre: np.ndarray) -> pd.DataFrame:
+    """The long feature table of one cohort in which no feature knows of any label."""
+    n = len(centre)
+
+    def levels(parts: int, *, patient_sd: float = 1.0) -> np.ndarray:
+        between = rng.normal(0, CENTRE_SD, (len(CENTRES), parts))[centre]
+        return between + rng.normal(0, patient_sd, (n, parts))
+
+    def counts(shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        weight = np.exp(np.log(shares) + levels(len(shares), patient_sd=PATIENT_SD))
+        weight /= weight.sum(axis=1, keepdims=True)
+        return np.array([rng.multinomial(total, p) for total, p in zip(cells, weight, strict=True)])
+
+    cells = np.exp(rng.normal(np.log(CELLS), 0.4, n)).astype(int)
+    heavy = rng.standard_t(3, (n, 5)) + levels(5, patient_sd=0.1)
+    heavy[rng.random(n) < 0.4] = np.nan  # whole patients: who has no section was not sampled for it
+    blood = np.exp(levels(6))
+    blood[rng.random(blood.shape) < 0.1] = np.nan
+    zeros = np.maximum(levels(20) + 0.5, 0)
+    single = {"modality": "scrna"}
+    return pd.concat(
+        [
+            feature_rows(counts(SHARES, cells), family="composition_type", n_cells=True, **single),
+            feature_rows(
+                counts(np.full(6, 1 / 6), cells // 4), family="composition_within_myeloid", n_cells=True, **single
+            ),
+            feature_rows(levels(8), family="malignant_state", **single),
+            feature_rows(zeros, family="interaction", **single),
+            feature_rows(heavy, family="zone", modality="visium"),
+            feature_rows(blood, family="blood", modality="blood", tissue="blood"),
+        ],
+        ignore_index=True,
+    )
+
+
+def null_labels(rng: np.random.Generator, centre: np.ndarray, kind: str) -> pd.DataFrame:
+    """A label of one kind that depends on the centre alone."""
+    n = len(centre)
+    shift = rng.normal(0, CENTRE_LABEL_SD, len(CENTRES))[centre]
+    level = shift + rng.logistic(size=n)
+    name = KINDS[kind]
+    if kind == "survival":
+        death = rng.weibull(1.2, n) * 400 * np.exp(-shift)
+        censored = rng.uniform(100, 900, n)
+        table = labels_table(np.ceil(np.minimum(death, censored)), name=name, kind=kind)
+        return table.assign(event=(death <= censored).astype(int).astype(str))
+    if kind == "binary":
+        values = (level > stats.logistic.ppf(1 - RESPONSE_RATE)).astype(float)
+    elif kind == "ordinal":
+        values = np.digitize(level, stats.logistic.ppf([0.05, 0.33, 0.7])).astype(float)
+    else:
+        values = level
+    return labels_table(values, name=name, kind=kind)
+
+
+def null_cohort(kind: str, seed: list[int], *, n: int) -> pd.DataFrame:
+    """Primary rows of the engine on one null cohort."""
+    rng = np.random.default_rng(seed)
+    centre = rng.choice(len(CENTRES), n, p=CENTRES)
+    features = null_features(rng, centre)
+    labels = null_labels(rng, centre, kind)
+    declared = [dict(zip(response.FEATURE, name, strict=True)) for name in DECLARED]
+    config = {
+        **CONFIG,
+        "primary_label": KINDS[kind],
+        "n_permutations": N_PERMUTATIONS,
+        "confirmatory": declared,
+    }
+    table = response.associate(
+        features,
+        labels,
+        patients_table([f"C{c}" for c in centre]),
+        config=config,
+        goes_with=["T0_pre"],
+        scope="cohort",
+        seed=seed[-1],
+    )
+    return table[table["analysis"] == "primary"]
+
+
+def rates(tables: list[pd.DataFrame]) -> list[dict[str, object]]:
+    """Rejection rates of one kind of label and size: per family, and of the confirmatory features."""
+    single: dict[str, list[float]] = {family: [] for family in FAMILIES}
+    hits: dict[str, list[bool]] = {family: [] for family in FAMILIES}
+    holm = []
+    for table in tables:
+        tested = table[table["status"] == "tested"]
+        for family, rows in tested.groupby("family"):
+            single[family].append(float((rows["p"] <= 0.05).mean()))
+            exploratory = rows[rows["role"] == "exploratory"]
+            hits[family].append(bool((exploratory["q"] <= CONFIG["fdr"]).any()))
+        confirmatory = tested[tested["role"] == "confirmatory"]
+        if len(confirmatory):
+            holm.append(bool((confirmatory["q"] <= CONFIG["alpha"]).any()))
+    rows = [
+        {
+            "family": f"{family} ({words})",
+            "cohorts": len(single[family]),
+            "single features, p <= .05": mean_interval(single[family]),
+            "any hit": wilson(hits[family]),
+        }
+        for family, words in FAMILIES.items()
+    ]
+    return [*rows, {"family": "confirmatory (Holm .05)", "cohorts": len(holm), "any hit": wilson(holm)}]
+
+
+def mean_interval(values: list[float]) -> str:
+    """Mean over cohorts with its normal 95 % interval."""
+    if len(values) < 2:
+        return "-"
+    half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{np.mean(values):.4f} ({np.mean(values) - half:.4f} to {np.mean(values) + half:.4f})"
+
+
+def wilson(hits: list[bool]) -> str:
+    """Rate with its Wilson 95 % interval."""
+    if not hits:
+        return "-"
+    interval = stats.binomtest(int(np.sum(hits)), len(hits)).proportion_ci(method="wilson")
+    return f"{np.mean(hits):.4f} ({interval.low:.4f} to {interval.high:.4f})"
+
+
+def calibration(*, cohorts: int, seed: int, cores: int) -> pd.DataFrame:
+    """Rejection rates per kind of label and size; each kind has so many cohorts, split over the sizes."""
+    rows: list[Mapping[str, object]] = []
+    share = -(-cohorts // len(SIZES))
+    with ProcessPoolExecutor(cores) as pool:
+        for number, kind in enumerate(KINDS):
+            for n in SIZES:
+                seeds = [[seed, 3, number, n, k] for k in range(share)]
+                tables = list(pool.map(partial(null_cohort, kind, n=n), seeds, chunksize=20))
+                rows += [{"label": kind, "n": n, **row} for row in rates(tables)]
+    return pd.DataFrame(rows).fillna("-")
+
+
+def prediction_noise(seed: int) -> list[dict[str, object]]:
+    """AUC and p of the three models on one cohort of 64 patients in which nothing predicts."""
+    found = predict_cohort.run(predict_cohort.cohort(seed), seed=seed).predictors
+    nested = found[(found["validation"] == "nested_cv") & (found["status"] == "tested")]
+    return nested[["model", "auc", "p"]].to_dict("records")
+
+
+def prediction_rates(*, cohorts: int, seed: int, cores: int) -> pd.DataFrame:
+    """Mean AUC of each model on noise with its interval, and how often its p is at or below .05."""
+    with ProcessPoolExecutor(cores) as pool:
+        rows = [row for found in pool.map(prediction_noise, range(1000 * seed, 1000 * seed + cohorts)) for row in found]
+    groups = pd.DataFrame(rows).groupby("model", sort=False)
+    return pd.DataFrame(
+        {
+            "mean AUC": groups["auc"].agg(lambda values: mean_interval(list(values))),
+            "p <= .05": groups["p"].agg(lambda values: wilson(list(values <= 0.05))),
+        }
+    ).reset_index()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the null cohorts and print the rates."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--null", type=int, default=2000, help="null cohorts per kind of label")
+    parser.add_argument("--noise", type=int, default=200, help="cohorts of noise for prediction")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=2)
+    options = parser.parse_args(arguments)
+    print(
+        f"{options.null} null cohorts per kind of label, {len(CENTRES)} uneven centres that differ in features and "
+        f"label; {N_PERMUTATIONS} permutations. Families are corrected by BH at q {CONFIG['fdr']:.2f}: a hit in that "
+        f"share of null cohorts is what this allows. Cohorts whose test was refused don't count.\n"
+    )
+    print(calibration(cohorts=options.null, seed=options.seed, cores=options.cores).to_string(index=False))
+    print(f"\nPrediction of noise by nested cross-validation, {options.noise} cohorts of 64 patients, six centres\n")
+    print(prediction_rates(cohorts=options.noise, seed=options.seed, cores=options.cores).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

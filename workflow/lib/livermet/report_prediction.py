@@ -1,0 +1,108 @@
+"""What the report of a scope says of prediction, as people read it, from the tables of results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from livermet.validation import BOTH, CLINICAL, NESTED, TISSUE, TRANSPORT
+
+WORDS = {CLINICAL: "clinical", TISSUE: "declared features", BOTH: "clinical and declared features"}
+
+
+def model_table(predictors: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
+    """Each model with what it tells of patients whom it has not seen, beside the permutation null.
+
+    Parameters
+    ----------
+    predictors, null
+        ``predictors.tsv`` and ``prediction_null.tsv``.
+    """
+    rows = predictors[predictors["validation"] == NESTED].to_dict("records")
+    return pd.DataFrame(
+        {
+            "model": [WORDS[row["model"]] for row in rows],
+            "with label": [row["n_alt"] for row in rows],
+            "without": [row["n_ref"] for row in rows],
+            "AUC": [_interval(row, "auc", "auc_low", "auc_high") for row in rows],
+            "95 % of permutations below": [_null_point(null, row["model"]) for row in rows],
+            "p": [row["p"] for row in rows],
+            "gain over clinical": [_interval(row, "delta_auc", "delta_low", "delta_high") for row in rows],
+            "p of the gain": [row["delta_p"] for row in rows],
+            "Brier score": [row["brier"] for row in rows],
+            "calibration slope": [row["calibration_slope"] for row in rows],
+            "intercept": [row["calibration_intercept"] for row in rows],
+            "values filled in (%)": [100 * row["share_imputed"] for row in rows],
+            "candidates": [row["features"] for row in rows],
+            "why not": [_reason(row) for row in rows],
+        }
+    )
+
+
+def transport_table(predictors: pd.DataFrame) -> pd.DataFrame:
+    """Each centre predicted by models of the others, and all centres together; the models side by side.
+
+    Parameters
+    ----------
+    predictors
+        ``predictors.tsv``.
+    """
+    table = predictors[predictors["validation"] == TRANSPORT]
+    rows = []
+    for centre, group in table.groupby("centre", sort=True):
+        first = group.iloc[0]
+        row = {"centre": centre or "all", "with label": first["n_alt"], "without": first["n_ref"]}
+        by_model = group.set_index("model").to_dict("index")
+        row |= {
+            f"AUC, {words}": _interval(by_model.get(name), "auc", "auc_low", "auc_high")
+            for name, words in WORDS.items()
+        }
+        rows.append(row | {"why not": _reason(first)})
+    columns = ["centre", "with label", "without", *(f"AUC, {words}" for words in WORDS.values()), "why not"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def prediction_sentences(predictors: pd.DataFrame, *, alpha: float) -> list[str]:
+    """What may be said of the models, in plain sentences.
+
+    Parameters
+    ----------
+    predictors
+        ``predictors.tsv``.
+    alpha
+        Level at or below which an AUC is called more than chance.
+    """
+    table = predictors[predictors["validation"] == NESTED]
+    sentences = []
+    for row in table[table["status"] == "tested"].to_dict("records"):
+        told = "more than" if row["p"] <= alpha else "not measurably more than"
+        sentences.append(
+            f"{WORDS[row['model']].capitalize()}: AUC {_interval(row, 'auc', 'auc_low', 'auc_high')} in patients whom "
+            f"the model had not seen, {told} permuted labels give (p {row['p']:.2g}, n = {row['n']})."
+        )
+        if row["model"] == BOTH:
+            said = "add to" if row["delta_p"] <= alpha else "add nothing measurable to"
+            sentences.append(
+                f"The declared features {said} the clinical variables: difference of the AUC "
+                f"{_interval(row, 'delta_auc', 'delta_low', 'delta_high')}, p {row['delta_p']:.2g}."
+            )
+    for (code, reason), rows in table[table["status"] == "refused"].groupby(["refusal_code", "refusal_reason"]):
+        names = ", ".join(WORDS[name] for name in rows["model"])
+        sentences.append(f"No model of {names} ({code}): {reason}.")
+    return sentences
+
+
+def _interval(row: dict[str, float] | None, value: str, low: str, high: str) -> str:
+    if row is None or np.isnan(row[value]):
+        return ""
+    ends = "" if np.isnan(row[low]) else f" ({row[low]:.2f} to {row[high]:.2f})"
+    return f"{row[value]:.2f}{ends}"
+
+
+def _null_point(null: pd.DataFrame, model: str) -> float:
+    drawn = null[(null["model"] == model) & (null["statistic"] == "auc") & (null["permutation"] > 0)]
+    return float(np.quantile(drawn["estimate"], 0.95)) if len(drawn) else float("nan")
+
+
+def _reason(row: dict[str, str] | pd.Series) -> str:
+    return f"{row['refusal_code']}: {row['refusal_reason']}" if row["status"] == "refused" else ""
