@@ -207,11 +207,11 @@ CASES = [
         changes={"response": {"primary_label": "resected"}},
     ),
     Case(
-        "time as primary label",
+        "an unknown time to an event",
         nothing,
         "stops",
-        ("os", "can't be the primary"),
-        changes={"response": {"primary_label": "os"}},
+        ("survival", "endpoints", "dfs"),
+        changes={"survival": {"endpoints": ["dfs"]}},
     ),
     Case(
         "eleven confirmatory features",
