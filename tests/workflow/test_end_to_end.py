@@ -150,7 +150,7 @@ def test_another_working_directory_is_refused_with_the_remedy(finished):
         ),
         (
             {"response": {"primary_label": "objective_response", "fdr": 0.2}},
-            {"differential_expression", "plot_differential"} | EVIDENCE,
+            {"differential_expression", "plot_differential"} | EVIDENCE - {"predict_response", "plot_prediction"},
         ),
         ({"qc": {"min_genes": 110}}, SCOPE_RULES | {"qc_library"}),
     ],
