@@ -198,6 +198,11 @@ def test_every_finnish_number_is_found(born, serial, sign, small, around):
     assert found == HETU or (number[-4:].isdigit() and found in (CPR, PERSONNUMMER, SAMORDNINGSNUMMER))
 
 
+def test_a_finnish_code_that_looks_like_a_number_with_an_exponent_is_found():
+    assert identifier_in(finnish(date(2001, 1, 3), 2, "E")) == HETU
+    assert identifier_in("123456E12") is None
+
+
 @PROPERTY
 @given(st.dates(date(1900, 1, 1), date(2099, 12, 31)))
 def test_every_day_of_the_calendar_is_found_and_its_month_is_not(day):

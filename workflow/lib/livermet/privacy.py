@@ -94,7 +94,8 @@ _PLAIN = {ord(mark): "-" for mark in "‐‑‒–—−"} | {ord(mark): " " for
 _WORTH_A_LOOK = re.compile(
     r"[A-Za-z]{4}|[ @+]|\d{6}|[A-Za-z]{2}[-._,]{1,2}[A-Za-z]|\d[-/._]\d{1,3}[-/._]\d|\d[-/._]?[A-Za-z]{3}"
 )
-_NUMBER = re.compile(r"([+-]?\d+)(?:[.,]\d*)?(?:[eE][+-]?\d+)?")
+# No number has an exponent of four digits, but a Finnish code with the sign E may look like one.
+_NUMBER = re.compile(r"([+-]?\d+)(?:[.,]\d*)?(?:[eE][+-]?\d{1,3})?")
 
 # ------------------------------------------------------------------------------------------------- national identifiers
 
