@@ -326,10 +326,9 @@ def corrected_interval(centre: float, values: np.ndarray, *, n_folds: int) -> tu
 
     The corrected resampled t (Nadeau and Bengio 2003, doi:10.1023/A:1024068626366; for repeated folds Bouckaert and
     Frank 2004): since training sets overlap, the variance of the mean is that of the values times 1 / (number of
-    values) + n_test / n_train. It is approximate, and too narrow for a weak model: in 400 simulated cohorts each (64
-    patients, 6 candidates, 10 repeats) it covered the AUC to be expected, .50, .66 and .81, in 86, 89 and 94 %; drawing
-    patients again with the models as they are covered it in 80, 87 and 90 %. Whether an AUC is more than chance is for
-    the permutation to say.
+    values) + n_test / n_train. It is approximate, and too narrow for a weak model, though
+    less so than drawing patients again with the models as they are. Whether an AUC is more than chance is for the
+    permutation to say.
 
     Parameters
     ----------
