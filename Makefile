@@ -16,7 +16,7 @@ demo: .venv/ready $(DEMO)/study/SIMULATED
 
 test: .venv/ready lint
 	mkdir -p build
-	$(BIN)/python -m pytest --basetemp build/pytest
+	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder --basetemp build/pytest
 
 # Snakemake reads the study's tables before it lints the workflow.
 lint: .venv/ready $(DEMO)/study/SIMULATED

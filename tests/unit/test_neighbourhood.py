@@ -170,6 +170,32 @@ def test_all_four_nulls_on_single_cells():
     assert median["bins"] <= 0.08 and median["bins and trends"] <= 0.07
 
 
+def test_border_misplaced_for_some_hundred_micrometres_makes_no_neighbours():
+    """Errors of a smooth border: 60 um, over waves of 500 to 1,000 um along it."""
+    rates = []
+    for seed in range(12):
+        cells = generator.cells(seed=seed)
+        rng = np.random.default_rng(seed)
+        waves = 2 * np.pi / rng.uniform(500, 1000, 3)
+        error = 60 * np.sqrt(2 / 3) * np.sin(cells.xy[:, :1] * waves + rng.uniform(0, 6, 3)).sum(axis=1)
+        moved = generator.Cells(xy=cells.xy, distance=cells.distance + error, code=cells.code)
+        rates.append(passing(neighbourhood.scope_neighbourhood([single_cells(moved)], **CELLS)))
+    assert np.mean(rates) <= 0.09
+
+
+def test_what_taking_out_a_trend_does_to_neighbours_is_in_the_null():
+    cells = generator.cells(seed=3)
+    section = single_cells(cells)
+    place = (section.coordinates, section.distance, section.distance < 0)
+    noise = np.random.default_rng(3).normal(size=(len(cells.xy), 400))
+    left = neighbourhood.detrend(noise, *place, bin_um=50)
+    left = (left - left.mean(axis=0)) / left.std(axis=0)
+    lags = np.einsum("ij,ij->j", left, section.graph @ left) / section.graph.sum()
+    expected = neighbourhood.lag_of_trend(section.graph, *place, bin_um=50)
+    assert expected < 0
+    assert lags.mean() == pytest.approx(expected, abs=4 * lags.std() / np.sqrt(len(lags)))
+
+
 @pytest.mark.parametrize(("share", "sign"), [(0.5, 1), (-0.8, -1)])
 def test_attraction_and_avoidance_of_single_cells_are_found(share, sign):
     z = []

@@ -57,7 +57,11 @@ LABELS = {
     "ca199_norm": DerivedLabel("binary", "CA19-9 fell below the upper limit of normal", (*BEFORE, *RESECTION)),
     "ca199_change": DerivedLabel("continuous", "change of CA19-9 in percent of baseline", (*BEFORE, *RESECTION)),
     "ca199_slope": DerivedLabel("continuous", "slope of log2 CA19-9 per 28 days of treatment", (*BEFORE, *RESECTION)),
-    "ca199_nadir": DerivedLabel("continuous", "log2 ratio of CA19-9, lowest value to baseline", (*BEFORE, *RESECTION)),
+    "ca199_nadir": DerivedLabel(
+        "continuous",
+        "log2 ratio of CA19-9, lowest value to baseline; the more draws, the lower, so it favours long courses",
+        (*BEFORE, *RESECTION),
+    ),
     "path_cap": DerivedLabel("ordinal", "tumour regression score of the resection, 0 to 3", RESECTION),
     "path_cap01": DerivedLabel("binary", "tumour regression score 0 or 1", RESECTION),
     "ypM0": DerivedLabel("binary", "no viable tumour in the resected metastases", RESECTION),
