@@ -139,6 +139,12 @@ def test_r01_and_r02_refuse_few_pairs():
         rows = run(both(rng.normal(size=(n, 1)), rng.normal(size=(n, 1))), n=n)
         assert rows["refusal_code"].tolist() == [code]
         assert rows["refusal_reason"].str.contains("Lifted by").tolist() == [bool(code)]
+    # Six patients before, six others after: no one has both.
+    values = rng.normal(size=(12, 1))
+    apart = both(
+        np.where(np.arange(12)[:, None] < 6, values, np.nan), np.where(np.arange(12)[:, None] < 6, np.nan, values)
+    )
+    assert run(apart)[["n", "n_missing", "refusal_code"]].to_numpy().tolist() == [[0, 12, "R01"]]
 
 
 def test_batches_uncounted_looks_and_mixed_tissues_are_refused():

@@ -95,6 +95,9 @@ def changes(
         else:
             rows = [_row(name, n, "F04", RELATIVE) for name, n in n_pairs.items() if name[1] == ACTIVITY]
             pairs = differences(table[table["family"] != ACTIVITY], earlier, later, config=config)
+            none = refusals.refuse_few_pairs(0, minimum=config["min_patients_per_arm"])
+            unpaired = [name for name in n_pairs if name[1] != ACTIVITY and name[:2] not in pairs]
+            rows += [_row(name, n_pairs[name], "R01", none) for name in unpaired]
             for (modality, family), wide in pairs.items():
                 differs = _differing(design, modality, earlier, later, config=config)
                 alone = {name: n_pairs[modality, family, name][1] for name in wide}
