@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from livermet import keys, refusals, statistics
+from livermet import cox, keys, refusals, statistics
 from livermet.features import BLOOD, BLOOD_MODALITIES, PBMC, PBMC_TISSUE, WITHIN
 
 FAMILY = [keys.MODALITY, "family"]
@@ -281,8 +281,6 @@ def label_numbers(label: Label, index: pd.Index, strata: np.ndarray) -> np.ndarr
     numbers = label.numbers.reindex(index).to_numpy()
     if label.events is None or not len(numbers):
         return numbers
-    from livermet import cox
-
     return cox.log_rank_scores(numbers, label.events.reindex(index).to_numpy(), strata=strata)
 
 

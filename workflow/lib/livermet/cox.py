@@ -20,10 +20,9 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from livermet.statistics import TINY
-
 Ties = Literal["efron", "breslow"]
 
+TINY = 1e-12  # what counts as 0
 MIN_EVENTS = 10  # per parameter: with fewer the plain estimate is biased away from 0 (Peduzzi et al. 1995)
 MAX_STEPS = 100
 MAX_CUTS = 20

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
+from livermet import cox
+from livermet.cox import TINY
+
 MEDIAN_DRAWS = 2000
 BLOCK = 256  # features per matrix product: bounds memory at about 20 MB per 10,000 permutations
-TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -278,8 +280,6 @@ def log_hazard_ratio(
     the uncertainty of that median as in :func:`standardised_difference`. ``variance`` is 1 over the events that carry
     information (Schoenfeld 1983), ``df`` their number.
     """
-    from livermet import cox
-
     values = np.asarray(values, float)
     found = cox.per_sd(values, time, event, strata=strata)
     events = cox.informative_events(time, event, strata=strata)
