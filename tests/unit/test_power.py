@@ -26,6 +26,7 @@ from livermet.power import (
     expected_design,
     levels,
     measured,
+    model_size,
     power_of_correlation,
     power_of_difference,
     power_of_hazard_ratio,
@@ -114,6 +115,13 @@ def test_events_follow_the_formula_of_schoenfeld():
     assert events_needed(2, alpha=0.05) == 17
     assert power_of_hazard_ratio(2, events=17, alpha=0.05) >= 0.80 > power_of_hazard_ratio(2, events=15, alpha=0.05)
     assert events_needed(detectable_hazard_ratio(40, alpha=0.05) + 1e-9, alpha=0.05) == 40
+
+
+def test_the_size_of_a_model_is_that_of_the_published_example():
+    """The worked example of pmsampsize 1.1 (Ensor, Martin, Riley): 24 parameters, 662 patients by its second criterion."""
+    assert model_size(24, rate=0.174, r2=0.288) == 662
+    assert model_size(1, rate=0.5, r2=0.4) == 385  # the overall rate alone: 1.96^2 / (4 * .05^2)
+    assert model_size(10, rate=0.3) > model_size(5, rate=0.3) > model_size(5, rate=0.5)
 
 
 def test_correlations_have_the_simulated_power():
