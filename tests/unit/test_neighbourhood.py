@@ -188,7 +188,7 @@ def test_what_taking_out_a_trend_does_to_neighbours_is_in_the_null():
     section = single_cells(cells)
     place = (section.coordinates, section.distance, section.distance < 0)
     noise = np.random.default_rng(3).normal(size=(len(cells.xy), 400))
-    left = neighbourhood.detrend(noise, *place, bin_um=50)
+    left = neighbourhood.detrend(noise, *place, bin_um=50, local=True)
     left = (left - left.mean(axis=0)) / left.std(axis=0)
     lags = np.einsum("ij,ij->j", left, section.graph @ left) / section.graph.sum()
     expected = neighbourhood.lag_of_trend(section.graph, *place, bin_um=50)

@@ -61,6 +61,7 @@ def detrend(
     tumour: np.ndarray,
     *,
     bin_um: float,
+    local: bool = False,
 ) -> np.ndarray:
     """Abundances less what a smooth trend explains, on either side of the border.
 
@@ -68,14 +69,14 @@ def detrend(
     errors neighbours share. With steep gradients both turn up as neighbourhood: on independent types 12 % of pairs
     passed |z| > 1.96 with true and 24 % with estimated distances, against 4 % and 7 % once trends are taken out (14
     simulated sections). The trend is piecewise linear in the distance, with a knot per bin, plus a quadratic surface
-    in the coordinates, plus a local surface of one height per ``LOCAL_UM`` and a second one that fades away from the
-    border: where the border is misplaced over some hundred micrometres, all that lies along it seems out of place
-    there (borders off by 60 um over waves of 500 to 1,000 um: 10 % of pairs passed without local surfaces, 7 % with
-    them; 36 simulated sections). There is never more than one coefficient per ``SPOTS_PER_COEFFICIENT`` spots of a
-    side; where that leaves too few for the local surfaces they get coarser, or are left out.
+    in the coordinates; if ``local``, plus a surface of one height per ``LOCAL_UM`` and a second one that fades away
+    from the border: where the border is misplaced over some hundred micrometres, all that lies along it seems out of
+    place there (borders off by 60 um over waves of 500 to 1,000 um: 10 % of pairs passed without local surfaces, 7 %
+    with them; 36 simulated sections). There is never more than one coefficient per ``SPOTS_PER_COEFFICIENT`` spots of
+    a side; where that leaves too few for the local surfaces they get coarser, or are left out.
     """
     result = np.empty_like(abundance)
-    for spots, design, inverse in _trends(coordinates, distance, tumour, bin_um=bin_um):
+    for spots, design, inverse in _trends(coordinates, distance, tumour, bin_um=bin_um, local=local):
         result[spots] = abundance[spots] - design @ (inverse @ (design.T @ abundance[spots]))
     return result
 
@@ -83,7 +84,7 @@ def detrend(
 def lag_of_trend(
     graph: sp.csr_matrix, coordinates: np.ndarray, distance: np.ndarray, tumour: np.ndarray, *, bin_um: float
 ) -> float:
-    """How far taking the trend out sets neighbours apart, per unit of correlation within a spot.
+    """How far taking the trend out (with local surfaces) sets neighbours apart, per unit of correlation within a spot.
 
     A fit follows each spot a little, so what is left of its neighbours leans the other way, which no exchange of
     residuals shows. With residuals (I - H) e of independent e, the expectation of e' (I - H) W (I - H) e is
@@ -91,7 +92,7 @@ def lag_of_trend(
     1981, Spatial Processes, chapter 8).
     """
     total = 0.0
-    for spots, design, inverse in _trends(coordinates, distance, tumour, bin_um=bin_um):
+    for spots, design, inverse in _trends(coordinates, distance, tumour, bin_um=bin_um, local=True):
         inner = sp.csr_matrix(graph)[spots][:, spots]
         lagged = inverse @ (design.T @ (inner @ design)).toarray()
         total += np.einsum("ij,ji->", lagged, inverse @ (design.T @ design).toarray()) - 2 * np.trace(lagged)
@@ -99,7 +100,7 @@ def lag_of_trend(
 
 
 def _trends(
-    coordinates: np.ndarray, distance: np.ndarray, tumour: np.ndarray, *, bin_um: float
+    coordinates: np.ndarray, distance: np.ndarray, tumour: np.ndarray, *, bin_um: float, local: bool
 ) -> Iterator[tuple[np.ndarray, sp.csr_matrix, np.ndarray]]:
     """Of either side: its spots, the sparse design of the trend, and the inverse of its normal equations."""
     centred = (coordinates - coordinates.mean(axis=0)) / max(np.ptp(coordinates, axis=0).max(), 1)
@@ -108,7 +109,7 @@ def _trends(
         if not spots.any():
             continue
         x, y = centred[spots].T
-        surface = [x, y, x * y, x**2, y**2]
+        smooth = [x, y, x * y, x**2, y**2]
         one = np.ones(len(x))
         known = ~np.isnan(distance[spots])
         most = max(1, len(x) // SPOTS_PER_COEFFICIENT)
@@ -116,17 +117,17 @@ def _trends(
         if known.any():
             away = np.where(known, np.abs(distance[spots]), 0) / bin_um
             heights.append(np.where(known, np.exp(-away / FADES_OVER_BINS), 0))
-            columns = np.column_stack([one, away, *surface][:most])
+            columns = np.column_stack([one, away, *smooth][:most])
             if most > columns.shape[1]:
                 # Knots go as far as a bin's worth of spots lies beyond them.
                 knots = [k for k in range(1, int(away.max()) + 1) if (away > k).sum() >= SPOTS_PER_COEFFICIENT]
                 knots = knots[: most - columns.shape[1]]
-                columns = sp.hstack([_piecewise(away, knots), np.column_stack(surface)])
+                columns = sp.hstack([_piecewise(away, knots), np.column_stack(smooth)])
         else:
-            columns = np.column_stack([one, *surface][:most])
-        free = (min(most, MOST_COEFFICIENTS) - columns.shape[1]) // len(heights)
-        local = _local_surface(coordinates[spots], spacing_um=max(LOCAL_UM, LOCAL_ROWS * bin_um), most=free)
-        design = sp.hstack([columns, *(sp.diags(height) @ local for height in heights)], format="csr")
+            columns = np.column_stack([one, *smooth][:most])
+        free = (min(most, MOST_COEFFICIENTS) - columns.shape[1]) // len(heights) if local else 0
+        surface = _local_surface(coordinates[spots], spacing_um=max(LOCAL_UM, LOCAL_ROWS * bin_um), most=free)
+        design = sp.hstack([columns, *(sp.diags(height) @ surface for height in heights)], format="csr")
         # The size of the equations does not grow with the number of spots; a local height without spots stays near 0.
         penalty = np.repeat([RIDGE, 1.0], [columns.shape[1], design.shape[1] - columns.shape[1]])
         yield spots, design, linalg.inv((design.T @ design).toarray() + np.diag(penalty))
@@ -274,7 +275,7 @@ def neighbourhood_table(
     bin_um = max(bin_um, pitch(coordinates))
     groups, kind = strata(distance, tumour, bin_um=bin_um)
     rare = (values > 0).sum(axis=0) < min_cells
-    residual = detrend(values, coordinates, distance, tumour, bin_um=bin_um)
+    residual = detrend(values, coordinates, distance, tumour, bin_um=bin_um, local=True)
     residual[:, rare | (np.ptp(values, axis=0) == 0)] = 0
     lag = lag_of_trend(inner, coordinates, distance, tumour, bin_um=bin_um)
     observed, mean, sd = enrichment(residual, inner, groups, n_permutations=n_permutations, seed=seed, lag=lag)
