@@ -25,7 +25,8 @@ with job_log(snakemake):
     raise_on_errors(checked.findings)
     frames, findings = data.frames(), checked.findings
     if checked.exchanged is not None:
-        frames, findings = blind_tables(frames, checked.exchanged), blind_findings(findings)
+        frames = blind_tables(frames, checked.exchanged, checked.derived.labels)
+        findings = blind_findings(findings)
     for name, path in zip(TABLES, output.tables, strict=True):
         write_table(frames[name], path)
     write_table(checked.derived.labels, output.labels)

@@ -29,6 +29,7 @@ with job_log(snakemake):
     design = patient_design(read_table(given.patients), params.libraries, **places)
     question = {"labels": labels, "patients": design, "response": response}
     asked = {"goes_with": params.goes_with, "scope": snakemake.wildcards.scope}
+    asked["earlier_looks"] = params.earlier_looks
     genes, tests = differential_expression(profiles, left_out, **question, **asked, **options)
     write_table(genes, snakemake.output.genes)
     write_table(tests, snakemake.output.tests)

@@ -6,7 +6,7 @@ import anndata as ad
 
 from livermet.contacts import scope_contacts
 from livermet.files import read_table, write_parquet, write_table
-from livermet.neighbourhood import scope_neighbourhood
+from livermet.neighbourhood import scope_cooccurrence, scope_neighbourhood
 from livermet.niches import find_niches
 from livermet.section import section_of
 from livermet.snake import job_log
@@ -27,5 +27,6 @@ with job_log(snakemake):
     write_table(result.composition, output.niches)
     write_parquet(result.labels, output.labels)
     write_table(scope_neighbourhood(sections, **neighbourhood, seed=seed), output.neighbourhood)
+    write_table(scope_cooccurrence(sections, **neighbourhood, seed=seed), output.cooccurrence)
     contacts = scope_contacts(sections, n_permutations=draws, min_cells=neighbourhood["min_cells"], **null)
     write_table(contacts, output.contacts)

@@ -23,8 +23,18 @@ with job_log(snakemake):
     reach, curve = tail.section_tail(
         section, **enough, **snakemake.params.tail, seed=snakemake.params.seed, border_reason=reason
     )
-    vessels = tail.vessel_cooption(section, **enough, **snakemake.params.vessels, bin_um=width, border_reason=reason)
-    genes = moran.section_genes(mapped.X, mapped.var_names, section.graph, section.zone, **snakemake.params.moran)
+    vessels = tail.vessel_cooption(
+        section, **enough, **snakemake.params.vessels, bin_um=width, border_reason=invasion.without_border(mapped)
+    )
+    genes = moran.section_genes(
+        mapped.X,
+        mapped.var_names,
+        section.graph,
+        section.zone,
+        resolution=section.resolution,
+        **enough,
+        **snakemake.params.moran,
+    )
     types = profiles.section_profiles(mapped, section, genes=options["genes"], bin_um=width)
     lines = invasion.stacked([types, found.profile], invasion.PROFILE_COLUMNS)
     tables = {"programmes": found.table, "tail": reach, "curve": curve, "vessels": vessels, "genes": genes}

@@ -20,7 +20,7 @@ with job_log(snakemake):
         "stability": spatial.plot_stability(read_table(inputs.stability), min_ari=params.min_ari),
         "neighbourhood": spatial.plot_neighbourhood(read_table(inputs.neighbourhood), min_spots=params.min_spots),
         "contacts": contacts.plot_contacts(read_table(inputs.contacts)),
-        "profiles": spatial.plot_distance_profiles(sections, **params.profiles),
+        "profiles": spatial.plot_distance_profiles(pd.read_parquet(inputs.profiles), **params.profiles),
         "zones": spatial.plot_zones(sections, **params.zone_limits),
     }
     for name, figure in figures.items():

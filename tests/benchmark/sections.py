@@ -94,7 +94,8 @@ def measure(n_cells: int) -> None:
     genes = {
         "n_genes": invasion["n_spatial_genes"],
         "min_expressed": invasion["min_expressed"],
-        "min_spots": invasion["min_spots_genes"],
+        "min_observations": invasion["min_spots_genes"],
+        **{"resolution": part.resolution, "min_spots": invasion["min_spots"], "min_cells": invasion["min_cells"]},
     }
     timed(n_cells, "spatial genes", lambda: section_genes(mapped.X, mapped.var_names, part.graph, part.zone, **genes))
 

@@ -98,4 +98,4 @@ def test_a_blinded_study_leaves_permuted_labels_and_masked_sources(job, tmp_path
     changed = [
         name for name, a, path in zip(TABLES, tables, job.output.tables, strict=True) if not a.equals(read_table(path))
     ]
-    assert changed == ["response"]
+    assert changed == ["patients", "response"]

@@ -33,7 +33,8 @@ def test_the_checklist_is_filled_from_files(tmp_path):
     paths = {name: str(tmp_path / f"{name}.tsv") for name in (*tables, "survival")}
     for name, table in tables.items():
         write_table(table, paths[name])
-    write_table(pd.DataFrame({"status": ["tested", "tested"]}), paths["survival"])
+    hazards = pd.DataFrame({"status": "tested", "analysis": "primary", "feature": ["a", "b"]})
+    write_table(hazards.assign(family="blood", adjusted_for="centre"), paths["survival"])
     write_json(inputs.verdict, tmp_path / "verdict.json")
     write_json({**inputs.run, "config_sha256": "c" * 64, "response_sha256": "d" * 64}, tmp_path / "run.json")
 

@@ -50,7 +50,7 @@ def measure(folder, mapped, profiles, row, programmes):
             "genes": {"min_malignant_share": 0.2, "ambient_top": 50, "max_contamination": 0.2},
             "tail": {"tail_um": 1000, "n_bootstrap": 5},
             "vessels": {"tail_um": 1000, "vessel_um": 20},
-            "moran": {"n_genes": 50, "min_expressed": 0.1, "min_spots": 50},
+            "moran": {"n_genes": 50, "min_expressed": 0.1, "min_observations": 50},
             "seed": 1,
         },
     )

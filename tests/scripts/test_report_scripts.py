@@ -147,7 +147,8 @@ def test_every_library_gets_a_page_and_a_figure(inputs, tmp_path, library):
     )
     write_table(table, tmp_path / "qc.tsv")
     write_parquet(
-        pd.DataFrame({"cell_type": ["lsec", "b_cell"], "abundance": [0.7, 0.3]}), tmp_path / "abundance.parquet"
+        pd.DataFrame({"cell_type": ["lsec", "b_cell", "mast"], "abundance": [0.695, 0.3, 0.005]}),
+        tmp_path / "abundance.parquet",
     )
     decided = pd.DataFrame(given.siblings)[["library_id", "status", "reason"]]
     decided.loc[decided["library_id"] == "L01_visium", ["status", "reason"]] = "excluded", "of another patient"
@@ -197,4 +198,6 @@ def test_every_library_gets_a_page_and_a_figure(inputs, tmp_path, library):
     assert ("lsec" in page) == (library != "L06_scrna")
     assert ("excluded: of another patient. No result uses it" in page) == (library == "L01_visium")
     assert ("A little pancreas." in page) == (library == "L01_scrna")
+    assert ("mast: below 1 % of the section; their map is not to be read" in page) == spatial
+    assert page.count('<span class="soft">rare</span>') == spatial
     assert ("no liver tissue (3 liver spots, 10 needed)" in page) == spatial

@@ -2,6 +2,8 @@
 
 Features are simulated at patient level in the families that the workflow tests, with effects of patients and of six
 uneven centres, zeros, heavy tails and missing values; labels of every kind depend on the centre and on nothing else.
+Changes within patients (kind paired) have no label: centres and half of the patients' variance last from one timepoint
+to the next, all else is drawn anew; activity is refused there (F04), and nothing is confirmatory.
 ``python tests/truth/calibration.py --null 2000 --seed 1`` prints rejection rates with 95 % intervals per kind of label,
 size of the cohort and family. Single features: the share with p at or below .05, averaged over the cohort's features, so
 that the interval counts cohorts, not features. Any hit: the share of cohorts in which a family (BH) or the confirmatory
@@ -21,11 +23,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from livermet import response
+from livermet import paired, response
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 import predict_cohort
-from cohorts import CONFIG, feature_rows, labels_table, patients_table
+from cohorts import CONFIG, feature_rows, ids, labels_table, patients_table
 
 CENTRES = [0.30, 0.25, 0.20, 0.10, 0.10, 0.05]
 CENTRE_SD, PATIENT_SD, RESPONSE_RATE = 0.5, 0.6, 0.33
@@ -34,12 +36,15 @@ SIZES = (64, 24, 12)
 N_PERMUTATIONS = 399
 CELLS = 1500
 SHARES = np.array([25, 9, 9, 4, 4, 3, 3, 3, 6, 6, 3, 5, 4, 2, 4, 3, 2, 2, 1.5, 1.5]) / 100
+NICHES = np.array([30, 20, 15, 12, 10, 8, 5]) / 100
 FAMILIES = {
     "composition_type": "20 parts",
     "composition_within_myeloid": "6 parts",
     "malignant_state": "normal scores",
     "interaction": "a third zeros",
     "zone": "heavy tails, 60 % of the patients",
+    "niche": "7 parts, the same patients",
+    "activity": "t of 8 sets over genes, a tenth of the patients missing",
     "blood": "log-normal, a tenth missing",
 }
 KINDS = {
@@ -48,16 +53,21 @@ KINDS = {
     "continuous": "sld_change",
     "survival": "os",
 }
+PAIRED, CHANGE = "paired", ["T0_pre", "T3_resection"]
 DECLARED = [("scrna", "composition_type", name) for name in ("f01", "f05", "f08")]
 
 
-def null_features(rng: np.random.Generator, centre: np.ndarray) -> pd.DataFrame:
-    """The long feature table of one cohort in which no feature knows of any label."""
-    n = len(centre)
+def null_features(
+    rng: np.random.Generator, centre: np.ndarray, *, timepoints: tuple[str, ...] = ("T0_pre",)
+) -> pd.DataFrame:
+    """The long feature table of one cohort in which no feature knows of any label or of the timepoint."""
+    n_patients, n = len(centre), len(centre) * len(timepoints)
+    patient = np.tile(np.arange(n_patients), len(timepoints))
 
     def levels(parts: int, *, patient_sd: float = 1.0) -> np.ndarray:
-        between = rng.normal(0, CENTRE_SD, (len(CENTRES), parts))[centre]
-        return between + rng.normal(0, patient_sd, (n, parts))
+        between = rng.normal(0, CENTRE_SD, (len(CENTRES), parts))[centre][patient]
+        lasting = rng.normal(0, patient_sd * np.sqrt(0.5), (n_patients, parts))[patient]
+        return between + lasting + rng.normal(0, patient_sd * np.sqrt(0.5), (n, parts))
 
     def counts(shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
         weight = np.exp(np.log(shares) + levels(len(shares), patient_sd=PATIENT_SD))
@@ -65,25 +75,37 @@ def null_features(rng: np.random.Generator, centre: np.ndarray) -> pd.DataFrame:
         return np.array([rng.multinomial(total, p) for total, p in zip(cells, weight, strict=True)])
 
     cells = np.exp(rng.normal(np.log(CELLS), 0.4, n)).astype(int)
+    # Whole patients: who has no section was not sampled for it, and few cells of a type have no activity.
+    nobody, no_section, few_cells = np.zeros(n, bool), rng.random(n) < 0.4, rng.random(n) < 0.1
     heavy = rng.standard_t(3, (n, 5)) + levels(5, patient_sd=0.1)
-    heavy[rng.random(n) < 0.4] = np.nan  # whole patients: who has no section was not sampled for it
     blood = np.exp(levels(6))
     blood[rng.random(blood.shape) < 0.1] = np.nan
-    zeros = np.maximum(levels(20) + 0.5, 0)
-    single = {"modality": "scrna"}
-    return pd.concat(
-        [
-            feature_rows(counts(SHARES, cells), family="composition_type", n_cells=True, **single),
-            feature_rows(
-                counts(np.full(6, 1 / 6), cells // 4), family="composition_within_myeloid", n_cells=True, **single
-            ),
-            feature_rows(levels(8), family="malignant_state", **single),
-            feature_rows(zeros, family="interaction", **single),
-            feature_rows(heavy, family="zone", modality="visium"),
-            feature_rows(blood, family="blood", modality="blood", tissue="blood"),
-        ],
-        ignore_index=True,
-    )
+    activity = set_scores(levels(60), np.array([rng.permutation(60) < 12 for _ in range(8)]))
+    myeloid = counts(np.full(6, 1 / 6), cells // 4)
+    families = [
+        (counts(SHARES, cells), nobody, {"family": "composition_type", "n_cells": True}),
+        (myeloid, nobody, {"family": "composition_within_myeloid", "n_cells": True}),
+        (levels(8), nobody, {"family": "malignant_state"}),
+        (np.maximum(levels(20) + 0.5, 0), nobody, {"family": "interaction"}),
+        (heavy, no_section, {"family": "zone", "modality": "visium"}),
+        (counts(NICHES, cells), no_section, {"family": "niche", "modality": "visium", "n_cells": True}),
+        (activity, few_cells, {"family": "activity"}),
+        (blood, nobody, {"family": "blood", "modality": "blood", "tissue": "blood"}),
+    ]
+    names, tables = np.array(ids(n_patients)), []
+    for matrix, absent, options in families:
+        for k, timepoint in enumerate(timepoints):
+            own = slice(k * n_patients, (k + 1) * n_patients)
+            rows = feature_rows(matrix[own], timepoint=timepoint, **options)
+            tables.append(rows[~rows["patient_id"].isin(names[absent[own]])])
+    return pd.concat(tables, ignore_index=True)
+
+
+def set_scores(genes: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Patients x sets: t of a patient's genes, less their means over the patients, on membership of each set (ULM)."""
+    own = stats.zscore(genes - genes.mean(axis=0), axis=1)
+    r = own @ stats.zscore(sets.astype(float), axis=1).T / genes.shape[1]
+    return r * np.sqrt((genes.shape[1] - 2) / (1 - r**2))
 
 
 def null_labels(rng: np.random.Generator, centre: np.ndarray, kind: str) -> pd.DataFrame:
@@ -107,9 +129,13 @@ def null_labels(rng: np.random.Generator, centre: np.ndarray, kind: str) -> pd.D
 
 
 def null_cohort(kind: str, seed: list[int], *, n: int) -> pd.DataFrame:
-    """Primary rows of the engine on one null cohort."""
+    """Primary rows of the engine on one null cohort; of kind ``paired``, its changes within patients."""
     rng = np.random.default_rng(seed)
     centre = rng.choice(len(CENTRES), n, p=CENTRES)
+    if kind == PAIRED:
+        features = null_features(rng, centre, timepoints=tuple(CHANGE))
+        config = {**CONFIG, "n_permutations": N_PERMUTATIONS, "changes": [CHANGE]}
+        return paired.changes(features, [], config=config, scope="cohort", seed=seed[-1])
     features = null_features(rng, centre)
     labels = null_labels(rng, centre, kind)
     declared = [dict(zip(response.FEATURE, name, strict=True)) for name in DECLARED]
@@ -132,7 +158,7 @@ def null_cohort(kind: str, seed: list[int], *, n: int) -> pd.DataFrame:
 
 
 def rates(tables: list[pd.DataFrame]) -> list[dict[str, object]]:
-    """Rejection rates of one kind of label and size: per family, and of the confirmatory features."""
+    """Rejection rates of one kind and size: per family, and of the confirmatory features."""
     single: dict[str, list[float]] = {family: [] for family in FAMILIES}
     hits: dict[str, list[bool]] = {family: [] for family in FAMILIES}
     holm = []
@@ -178,7 +204,7 @@ def calibration(*, cohorts: int, seed: int, cores: int) -> pd.DataFrame:
     rows: list[Mapping[str, object]] = []
     share = -(-cohorts // len(SIZES))
     with ProcessPoolExecutor(cores) as pool:
-        for number, kind in enumerate(KINDS):
+        for number, kind in enumerate([*KINDS, PAIRED]):
             for n in SIZES:
                 seeds = [[seed, 3, number, n, k] for k in range(share)]
                 tables = list(pool.map(partial(null_cohort, kind, n=n), seeds, chunksize=20))
@@ -209,13 +235,13 @@ def prediction_rates(*, cohorts: int, seed: int, cores: int) -> pd.DataFrame:
 def main(arguments: list[str] | None = None) -> None:
     """Run the null cohorts and print the rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--null", type=int, default=2000, help="null cohorts per kind of label")
+    parser.add_argument("--null", type=int, default=2000, help="null cohorts per kind")
     parser.add_argument("--noise", type=int, default=200, help="cohorts of noise for prediction")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args(arguments)
     print(
-        f"{options.null} null cohorts per kind of label, {len(CENTRES)} uneven centres that differ in features and "
+        f"{options.null} null cohorts per kind of label and of changes within patients, {len(CENTRES)} uneven centres that differ in features and "
         f"label; {N_PERMUTATIONS} permutations. Families are corrected by BH at q {CONFIG['fdr']:.2f}: a hit in that "
         f"share of null cohorts is what this allows. Cohorts whose test was refused don't count.\n"
     )

@@ -1,7 +1,7 @@
 """Truth of the response engine: planted and null cohorts of patients, simulated as feature tables.
 
 Prints recall of the planted types and the false discovery proportion for several sizes of the cohort, how often 95 %
-intervals of every kind of effect hold the truth, and rejection rates on null cohorts with intervals, each beside a naive
+intervals of every kind of effect hold the truth (in compositions of few parts also the mean estimate), and rejection rates on null cohorts with intervals, each beside a naive
 answer to the same cohorts. Rejection rates by family and kind of label: ``calibration.py``.
 ``python tests/truth/response.py --cohorts 50 --null 500 --seed 1``
 """
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from livermet import response
+from livermet import response, statistics
 from livermet.statistics import benjamini_hochberg
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -31,6 +31,7 @@ SHARES = {
 }  # fmt: skip
 BETA = {"tam_SPP1": -0.8, "t_CD8_effector": 0.7, "myCAF": -0.5}
 FAMILY, MODALITY = "composition_type", "scrna"
+PARTS, MOVED = (4, 6, 8, 20), 0.8  # sizes of families whose differences are taken from their median; true g of one part
 
 
 def cohort(rng, *, n, planted):
@@ -165,6 +166,32 @@ def _held(kind, size, centre, rng):
     return ((rows["ci_low"] <= truth * scale) & (rows["ci_high"] >= truth * scale)).tolist()
 
 
+def coverage_of_parts(*, cohorts, n, seed):
+    """Per size of a family, of which one part moved: how often the intervals of it and of the others hold the truth.
+
+    Log-ratios are normal with effects of six centres; the true effect is Hedges' g of the moved part against any other,
+    the spread being that of the log-ratio. Returned with the mean estimate of the moved part.
+    """
+    rows = []
+    for parts in PARTS:
+        held, others, estimates = [], [], []
+        for k in range(cohorts):
+            rng = np.random.default_rng([seed, 5, parts, k])
+            centre = rng.choice(len(CENTRES), n, p=CENTRES)
+            y = (rng.random(n) < RESPONSE_RATE).astype(int)
+            logs = rng.normal(size=(n, parts)) + rng.normal(0, CENTRE_SD, (len(CENTRES), parts))[centre]
+            logs[:, 0] += MOVED * np.sqrt(1 - 1 / parts) * y
+            values = statistics.clr(np.exp(logs), pseudocount=0)
+            found = statistics.standardised_difference(values, y, centre, centre_differences=True)
+            truth = np.r_[MOVED, np.zeros(parts - 1)]
+            inside = (found.low <= truth) & (truth <= found.high)
+            held.append(inside[0])
+            others += inside[1:].tolist()
+            estimates.append(found.effect[0])
+        rows.append((parts, proportion(sum(held), len(held)), np.mean(estimates), np.mean(others)))
+    return rows
+
+
 def null_scores(*, cohorts, n, n_permutations, seed):
     """Any-hit rates per method on null cohorts, and the engine's p of single features."""
     rows, p = [], []
@@ -213,6 +240,13 @@ def main(arguments=None):
     print(f"\n95 % intervals hold the truth, {options.coverage} cohorts of {options.patients[0]} patients each")
     for kind, size, share in coverage(cohorts=options.coverage, n=options.patients[0], seed=options.seed):
         print(f"  {kind:14s} true {size:4.1f}: {share}")
+    for parts, share, estimate, others in coverage_of_parts(
+        cohorts=options.coverage, n=options.patients[0], seed=options.seed
+    ):
+        print(
+            f"  hedges_g, one of {parts:2d} parts moved by {MOVED}: {share}, mean estimate {estimate:.2f}; parts that "
+            f"stayed {others:.3f}"
+        )
 
     null, p = null_scores(cohorts=options.null, n=options.patients[0], n_permutations=999, seed=options.seed)
     print(f"\n{options.null} null cohorts, 999 permutations: share with a hit")

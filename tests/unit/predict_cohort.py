@@ -33,7 +33,7 @@ def cohort(seed, *, n=64, clinical=0.0, tissue=0.0, centres=6):
         [
             feature_rows(plain, family="zone", modality="visium"),
             feature_rows(composition(rng, y, centre), family="composition_type", n_cells=True),
-            feature_rows(np.column_stack([7 + 2 * ca199, rng.lognormal(1, 0.4, n)]), names=["ca199", "nlr"], **blood),
+            feature_rows(np.column_stack([7 + 2 * ca199, rng.normal(1.4, 0.6, n)]), names=["ca199", "nlr"], **blood),
         ],
         ignore_index=True,
     )

@@ -183,3 +183,30 @@ def attract(cells: Cells, *, first: int, second: int, share: float, seed: int) -
             other = rng.choice(like)
             code[cell], code[other] = code[other], second
     return Cells(xy=cells.xy, distance=cells.distance, code=code)
+
+
+@dataclass
+class Bins:
+    """Centres (um) of bins that hold transcripts, their true signed distance (um), fractions of transcripts by type."""
+
+    xy: np.ndarray
+    distance: np.ndarray
+    fractions: np.ndarray
+
+
+def bins(cells: Cells, *, seed: int, bin_um: float = 16.0, smear_um: float = 6.5, depth: float = 100.0) -> Bins:
+    """Square bins over single cells, whose transcripts fall beside their centres by a Gaussian smear."""
+    from scipy.spatial import cKDTree
+
+    rng = np.random.default_rng(seed)
+    number = rng.poisson(depth, len(cells.xy))
+    place = np.repeat(cells.xy, number, axis=0)
+    corner = np.floor((place + rng.normal(0, smear_um, place.shape)) / bin_um).astype(int)
+    used, where = np.unique(corner, axis=0, return_inverse=True)
+    counts = np.zeros((len(used), cells.code.max() + 1))
+    np.add.at(counts, (where.ravel(), np.repeat(cells.code, number)), 1)
+    enough = counts.sum(axis=1) >= 10
+    xy = (used[enough] + 0.5) * bin_um
+    nearest = cKDTree(cells.xy).query(xy)[1]
+    fractions = counts[enough] / counts[enough].sum(axis=1, keepdims=True)
+    return Bins(xy=xy, distance=cells.distance[nearest], fractions=fractions)

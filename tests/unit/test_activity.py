@@ -51,6 +51,7 @@ def compare(profiles, y):
         patients,
         goes_with=["T0_pre"],
         scope="cohort",
+        earlier_looks=0,
         ambient=NO_AMBIENT,
         **given,
         **OPTIONS,

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import expit
 
 from blood_cohorts import blood_table, cohort, draw, tables
 from cohorts import CONFIG, feature_rows, ids, labels_table
-from livermet import biomarkers, firth
+from livermet import biomarkers, firth, refusals
 from livermet.blood import Ca199Rules
 from livermet.blood_course import measure_courses
 from livermet.catalogue import label_timepoints
@@ -94,6 +95,9 @@ def test_the_joint_model_has_its_terms_and_the_gain_of_crp_is_found(planted):
     smaller = min(joint["n_ref"].iloc[0], joint["n_alt"].iloc[0])
     assert joint["events_per_variable"].iloc[0] == pytest.approx(smaller / 3)
     assert joint["p_method"].str.contains("fewer than 10 patients per term").all()
+    assert joint["p_method"].str.startswith("999 permutations within centre of what the other terms do not").all()
+    assert joint["p_method"].str.contains("odds ratio not adjusted for centre").all()
+    assert (joint["smallest_attainable_p"] == 2 / 1000).all()
     added = planted[planted["model"] == "added_value"].set_index("analyte")
     assert "ca199" not in added.index and set(added["known_at"]) == {"baseline"}
     assert added.loc["crp", "p"] == pytest.approx(0.02) and added.loc["crp", "delta_auc"] > 0.1
@@ -161,6 +165,78 @@ def test_null_cohorts_are_calibrated():
     assert np.mean(np.array(p) <= 0.05) <= 0.05 + 2 * 3.1 * np.sqrt(0.05 * 0.95 / len(p))
 
 
+def terms_of(rng, *, sd, others=0.0, effect=0.0, n=64):
+    """Three terms, a label and six uneven centres that differ by ``sd`` in all of them, of a cohort that is not refused.
+
+    ``others`` is the log odds ratio of the second and third term, which then go with the first (r = .6); ``effect``
+    that of the first.
+    """
+    while True:
+        centre = rng.choice(6, n, p=SIX_CENTRES)
+        cov = np.full((3, 3), 0.6 if others else 0.0)
+        np.fill_diagonal(cov, 1.0)
+        within = rng.multivariate_normal(np.zeros(3), cov, n)
+        x = within + sd * rng.normal(size=(6, 3))[centre]
+        chance = expit(-0.4 + within @ [effect, others, others] + sd * rng.normal(size=6)[centre])
+        y = (rng.random(n) < chance).astype(float)
+        if min(y.sum(), n - y.sum()) >= 15 and not refusals.refuse_confounded(y, centre, {}):
+            return x, y, centre
+
+
+def within_centre_p(x, y, centre, place, *, seed):
+    return biomarkers.conditional_p(x, y, centre, place, n_permutations=199, seed=seed)[0].p[0]
+
+
+def over_all_p(x, y, centre, place, *, seed):
+    return firth.likelihood_ratio_p(x, y, place + 1)
+
+
+def share_rejected(p_of, seed, *, cohorts, places=(0,), **options):
+    """Share of p at or below a nominal 5 % in simulated cohorts."""
+    rng = np.random.default_rng(seed)
+    drawn = [terms_of(rng, **options) for _ in range(cohorts)]
+    return np.mean([p_of(*one, place, seed=k) <= 0.05 for k, one in enumerate(drawn) for place in places])
+
+
+def test_joint_terms_without_effect_are_calibrated_where_centres_differ():
+    # .038 to .062 over four seeds; 240 p, standard error .014.
+    assert 0.015 <= share_rejected(within_centre_p, 1, cohorts=80, places=range(3), sd=0.5) <= 0.09
+
+
+def test_what_centres_differ_by_does_not_count_for_a_joint_term():
+    # The others tell of the label and go with the term: .042 to .050 over four seeds, standard error .02.
+    options = {"cohorts": 120, "sd": 1.0, "others": 1.0}
+    assert share_rejected(within_centre_p, 2, **options) <= 0.11
+    # The likelihood ratio over all patients: .19 to .26.
+    assert share_rejected(over_all_p, 2, **options) >= 0.12
+
+
+def test_a_joint_term_with_an_effect_within_centres_is_found_beside_the_others():
+    # 1 in each of four seeds.
+    assert share_rejected(within_centre_p, 3, cohorts=20, sd=1.0, effect=1.5) >= 0.8
+
+
+def test_a_joint_model_of_one_term_has_the_p_of_the_analyte_alone():
+    blood = cohort(2, 64, y=Y, baseline={"crp": -0.5}, analytes=FEW)
+    for centres in (CENTRES, ["A"] * 64):
+        table = run(blood, Y, centres=centres, options={**OPTIONS, "joint": ["crp"]})
+        (joint,) = table[table["model"] == "joint"].to_dict("records")
+        assert 0 < joint["p"] == pytest.approx(univariable(table, "crp")["p"])
+        assert ("within centre" in joint["p_method"]) == ("not adjusted for centre" in joint["p_method"])
+        assert ("within centre" in joint["p_method"]) == (len(set(centres)) > 1)
+
+
+def test_the_p_of_a_joint_term_is_the_same_whatever_the_order_scale_and_class():
+    x, y, centre = terms_of(np.random.default_rng(4), sd=1.0, effect=0.7)
+    options = {"n_permutations": 199, "seed": 1}
+    p = biomarkers.conditional_p(x, y, centre, 0, **options)[0].p[0]
+    assert biomarkers.conditional_p(x[:, [2, 0, 1]], y, centre, 1, **options)[0].p[0] == pytest.approx(p)
+    assert biomarkers.conditional_p(5 - 3 * x, y, centre, 0, **options)[0].p[0] == pytest.approx(p)
+    assert biomarkers.conditional_p(x, 1 - y, centre, 0, **options)[0].p[0] == pytest.approx(p)
+    moved = x + 9 * centre[:, None]  # a difference between centres alone
+    assert biomarkers.conditional_p(moved, y, centre, 0, **options)[0].p[0] == pytest.approx(p)
+
+
 # --- refusals
 
 
@@ -215,6 +291,11 @@ def test_r01_r02_small_classes():
     unattainable = run(small, np.tile([0, 1], 3), centres=["A"] * 6)
     assert codes(unattainable, "univariable") == {"R02"}
     assert unattainable["smallest_attainable_p"].iloc[0] == pytest.approx(0.1)
+    # Pairs of one centre: 2^5 arrangements, of which two reach the smallest p.
+    pairs = {"centres": [f"C{k // 2}" for k in range(10)], "options": {**OPTIONS, "joint": ["crp"]}}
+    joint = run(cohort(13, 10, analytes=FEW), np.tile([0, 1], 5), **pairs)
+    joint = joint[joint["model"] == "joint"].iloc[0]
+    assert joint["refusal_code"] == "R02" and joint["smallest_attainable_p"] == pytest.approx(2 / 32)
 
 
 def test_r01_sizes_of_the_joint_model_and_of_added_value():
@@ -262,6 +343,10 @@ def test_f02_f03_terms_that_no_patient_has_or_that_say_the_same():
     double = blood[blood["analyte"] == "crp"].assign(analyte="copy", unit="x")
     same = run(pd.concat([blood, double]), y, options={**OPTIONS, "joint": ["crp", "copy"]})
     assert codes(same, "joint") == {"F03"}
+    # Within the centres nothing varies, though over all patients it does.
+    by_centre = blood["patient_id"].map({name: 2.0 ** (k % 2) for k, name in enumerate(ids(64))})
+    flat = blood.assign(value=blood["value"].where(blood["analyte"] != "cea", by_centre))
+    assert codes(run(flat, y, options={**OPTIONS, "joint": ["crp", "cea"]}), "joint") == {"F03"}
     constant = blood.assign(value=blood["value"].where(blood["analyte"] != "cea", 2.0))
     assert univariable(run(constant, y), "cea")["refusal_code"] == "F03"
 

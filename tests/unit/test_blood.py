@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livermet.blood import (
+    LINEAR,
     WINDOWS,
     Ca199Rules,
     ca199_course,
     disturbed_days,
     indices,
     is_normal,
+    linear_analytes,
     measures,
     windowed,
 )
@@ -472,14 +474,14 @@ def measured(rows, **options):
 def test_the_last_value_counts_before_treatment_and_the_nearest_to_the_middle_later():
     days = (-20, -4, 0, 36, 54, 60, 77)
     found, left_out = measured([draw(day, float(day + 30), "il6", "pg/mL") for day in days])
-    assert found["T0_pre", "il6"].value == 30
-    assert found["T1_reeval", "il6"].value == 84
+    assert found["T0_pre", "il6"].level == 30
+    assert found["T1_reeval", "il6"].level == 84
     assert left_out == []
 
 
 def test_of_two_values_of_one_day_the_last_row_counts():
     found, _ = measured([draw(0, 1.0, "il6", "pg/mL"), draw(0, 2.0, "il6", "pg/mL")])
-    assert found["T0_pre", "il6"].value == 2
+    assert found["T0_pre", "il6"].level == 2
 
 
 @pytest.mark.parametrize(
@@ -496,14 +498,17 @@ def test_of_two_values_of_one_day_the_last_row_counts():
 def test_kras_is_logged_with_half_the_limit_of_detection(fields, detected, level):
     found, _ = measured([draw(0, analyte="kras_vaf", **{"unit": "fraction", **fields})])
     assert found["T0_pre", "kras_detected"].value == detected
-    assert found["T0_pre", "kras_vaf"].value == pytest.approx(math.log10(level))
-    assert found["T0_pre", "kras_vaf"].unit == "log10 fraction"
+    assert found["T0_pre", "kras_vaf"].value == pytest.approx(math.log2(level))
+    assert found["T0_pre", "kras_vaf"].unit == "log2 fraction"
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
         (draw(0, 0.0), "zero or negative, no logarithm"),
+        (draw(0, 0.0, "crp", "mg/L"), "zero or negative, no logarithm"),
+        (draw(0, -1.0, "base_excess", "mmol/L"), "zero or negative, no logarithm"),  # unless the cohort is asked
+        (draw(0, 3.0, "crp", "mg/L", censor="<", lod=3.0), "censored value"),
         (draw(0, 2.0, censor="<"), "censored value"),
         (draw(0, 0.5, "kras_vaf", "fraction", censor=">", lod=0.001), "censored value"),
         (draw(0, None), "value missing"),
@@ -521,3 +526,57 @@ def test_kras_without_limit_of_detection_is_detected_or_not_and_no_more():
     assert ("T0_pre", "kras_vaf", "no limit of detection (column lod)") in [
         (m.timepoint, m.feature, m.reason) for m in left_out
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unit"),
+    [
+        ("ca199", 9.0, "log2 U/mL"),
+        ("crp", 4.0, "log2 mg/L"),
+        ("neutrophils", 3.0, "log2 10^9/L"),
+        ("lymphocytes", 1.0, "log2 10^9/L"),
+        ("nlr", 2.0, "log2 ratio"),
+        ("crp_albumin", -1.0, "log2 mg/g"),
+        ("il6", 5.0, "log2 pg/mL"),
+        ("albumin", 32.0, "g/L"),
+        ("mgps", 2.0, "score"),
+        ("mps", 1.0, "score"),
+    ],
+)
+def test_all_but_albumin_and_scores_are_on_the_log2_scale(name, value, unit):
+    rows = panel(neutrophils=8.0, lymphocytes=2.0, crp=16.0, albumin=32.0)
+    found, _ = measured([*rows, draw(0, 512.0), draw(0, 32.0, "il6", "pg/mL")])
+    assert (found["T0_pre", name].value, found["T0_pre", name].unit) == (value, unit)
+    level = found["T0_pre", name].level
+    assert level == (2**value if unit.startswith("log2") else value)
+
+
+def test_an_index_of_zero_has_no_logarithm_but_a_score_has_its_value():
+    found, left_out = measured(panel(neutrophils=0.0, lymphocytes=2.0, crp=0.0, albumin=38.0))
+    assert {feature for _, feature in found} == {"lymphocytes", "albumin", "mgps", "mps"}
+    assert found["T0_pre", "mgps"].value == 0 and found["T0_pre", "mps"].value == 1
+    words = {measure.feature: measure.reason for measure in left_out if measure.timepoint == "T0_pre"}
+    assert words == dict.fromkeys(("neutrophils", "nlr", "crp", "crp_albumin"), "zero or negative, no logarithm")
+
+
+def test_a_zero_anywhere_decides_the_scale_of_an_analyte_without_recipe_only():
+    linear = linear_analytes(["base_excess", "base_excess", "il6", "crp", "il8"], [3.0, -1.0, 2.0, 0.0, math.nan])
+    assert linear == {*LINEAR, "base_excess"}
+    found, left_out = measured(
+        [draw(0, 3.0, "base_excess", "mmol/L"), draw(60, -1.0, "base_excess", "mmol/L")], linear=linear
+    )
+    assert found["T0_pre", "base_excess"].value == 3 and found["T0_pre", "base_excess"].unit == "mmol/L"
+    assert found["T1_reeval", "base_excess"].value == -1 and left_out == []
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    value=st.floats(-10, 1e6),
+    censor=st.sampled_from(["", "<", ">"]),
+    analyte=st.sampled_from(["crp", "il6", "kras_vaf"]),
+)
+def test_no_value_is_infinite_and_none_is_missing_without_a_reason(value, censor, analyte):
+    unit = {"crp": "mg/L", "il6": "pg/mL", "kras_vaf": "%"}[analyte]
+    for measure in measures([draw(0, value, analyte, unit, censor=censor)], start=0, surgery=None, windows=WINDOWS):
+        assert (measure.value is None) == bool(measure.reason)
+        assert measure.value is None or math.isfinite(measure.value)

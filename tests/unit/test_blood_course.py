@@ -6,8 +6,9 @@ import pytest
 
 from blood_cohorts import blood_table, cohort, draw, tables
 from livermet import statistics
-from livermet.blood import WINDOWS, Ca199Rules, measures
+from livermet.blood import Ca199Rules
 from livermet.blood_course import MEASURE_COLUMNS, MEASURES, SERIES_COLUMNS, blood_series, measure_courses
+from livermet.features import blood_features
 
 RULES = Ca199Rules()
 
@@ -76,20 +77,38 @@ def test_kras_is_detected_or_not_and_its_share_is_on_the_log_scale():
     assert found["kras_vaf", "change"] == pytest.approx(np.log2(0.0005 / 0.04))
 
 
-def test_values_agree_with_the_feature_table():
-    blood = cohort(3, 6)
-    found = (
-        measured(blood).reset_index().pivot_table(index=["patient_id", "analyte"], columns="measure", values="value")
+def test_values_are_those_of_the_feature_table():
+    zero = [draw("P01", -3, "crp", 0.0), draw("P02", -3, "cea", 2.0, censor="<")]
+    tumour = [draw(f"P{k:02d}", -3, "kras_vaf", 0.01 * k, unit="fraction", lod=0.001) for k in range(6)]
+    other = [draw(f"P{k:02d}", day, "il6", 2.0 + k, unit="pg/mL") for k in range(6) for day in (-3, 56)]
+    plain = cohort(3, 6)
+    hidden = plain["patient_id"].isin(["P01", "P02"]) & (plain["day"] == -3) & plain["analyte"].isin(["crp", "cea"])
+    blood = blood_table([*plain[~hidden].to_dict("records"), *zero, *tumour, *other])
+    _, treatment, local = tables(6)
+    features, left_out = blood_features(blood, treatment, local, windows={})
+    features = features.set_index(["patient_id", "timepoint", "feature"])
+    found = measured(blood)
+    known = found[found["reason"] == ""].reset_index()
+    at_baseline = known[known["measure"] == "baseline"]
+    assert len(at_baseline) > 70 and set(at_baseline["analyte"]) >= {"nlr", "mgps", "mps", "kras_vaf", "il6", "crp"}
+    for row in at_baseline.to_dict("records"):
+        mine = features.loc[row["patient_id"], "T0_pre", row["analyte"]]
+        assert (mine["value"], mine["unit"]) == (pytest.approx(row["value"]), row["unit"]), row
+    for row in known[known["measure"] == "change"].to_dict("records"):
+        place = row["patient_id"], row["analyte"]
+        later = features.loc[row["patient_id"], "T1_reeval", row["analyte"]]["value"]
+        assert later == pytest.approx(found.loc[(*place, "baseline"), "value"] + row["value"]), row
+    # What has no value among the biomarkers has none in the feature table either, and each says the same of it.
+    assert set(features.xs("T0_pre", level="timepoint").index) == set(
+        at_baseline[["patient_id", "analyte"]].itertuples(index=False, name=None)
     )
-    for patient, rows in blood.groupby("patient_id"):
-        plain = rows.astype(object).where(rows.notna(), None).to_dict("records")
-        for value in measures(plain, start=0, surgery=None, windows=WINDOWS):
-            if value.reason or value.timepoint not in ("T0_pre", "T1_reeval"):
-                continue
-            mine = found.loc[(patient, value.feature)]
-            total = mine["baseline"] + (mine["change"] if value.timepoint == "T1_reeval" else 0.0)
-            logged = value.unit.startswith("log2") or value.feature in ("albumin", "mgps", "mps")
-            assert total == pytest.approx(value.value if logged else np.log2(value.value)), value
+    reasons = left_out[left_out["timepoint"] == "T0_pre"].groupby(["patient_id", "feature"])["reason"].last()
+    for place, words in (
+        (("P01", "crp"), "zero or negative, no logarithm"),
+        (("P01", "crp_albumin"), "zero or negative, no logarithm"),
+        (("P02", "cea"), "censored value"),
+    ):
+        assert reasons[place] == words and words in found.loc[(*place, "baseline"), "reason"]
 
 
 def test_days_count_from_treatment_and_the_course_ends_with_local_treatment():

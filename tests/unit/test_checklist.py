@@ -42,6 +42,23 @@ RESPONSE = {
 }
 
 
+# Tables of steps that ran, one row or two of each.
+RAN = {
+    "survival": pd.DataFrame(
+        {
+            "status": ["tested", "tested", "refused"],
+            "analysis": ["primary", "sensitivity", "primary"],
+            "adjusted_for": ["centre", "", ""],
+            "family": "blood",
+            "feature": ["nlr", "nlr", "plr"],
+        }
+    ),
+    "robustness": pd.DataFrame({"feature": ["a", "b"], "n_centres_left_out": pd.array([3, 0], dtype="Int64")}),
+    "confounding": pd.DataFrame({"factor": ["centre", "tumour_fraction", "batch"], "strength": [0.2, 0.1, None]}),
+    "biomarkers": pd.DataFrame({"status": ["tested"], "model": ["joint"], "analyte": ["nlr"]}),
+}
+
+
 def facts_of(inputs, **changes):
     tables = {
         name: inputs.tables[name] for name in ("patients", "samples", "labels", "consent", "status", "associations")
@@ -87,7 +104,8 @@ def test_values_are_those_of_the_run(facts, inputs):
     tested = inputs.tables["associations"].query("status == 'tested'")
     assert f"{len(inputs.tables['patients'])} patients" in remark["patients"]
     assert "tam SPP1" in remark["aims"]
-    assert f"{len(tested)} features with effect" in remark["single effects"]
+    primary = tested.query("analysis == 'primary'")
+    assert f"{len(primary)} features with effect" in remark["single effects"]
     assert (
         f"{len(inputs.tables['associations'])} features" in remark["candidates"]
         and "3 declared" in remark["candidates"]
@@ -95,8 +113,8 @@ def test_values_are_those_of_the_run(facts, inputs):
     known = inputs.tables["labels"].query("label == 'disease_control' and value != ''")
     assert f"{len(known)} patients with a value" in remark["endpoints"]
     assert "Holm at 0.025" in remark["statistics"]
-    assert "12 enrolled" in remark["flow"] and f"up to {tested['n'].max()} in a comparison" in remark["flow"]
-    assert remark["treatments"] == "first and later regimens: GnP 2"
+    assert "12 enrolled" in remark["flow"] and f"up to {tested['n'].max()} in a test" in remark["flow"]
+    assert remark["treatments"] == "rows by regimen, of any line: GnP 2"
     assert rows(facts, RUN)["value"]["code"].endswith("seed 1; config cccccccccccc")
     assert "R01 29" in rows(facts, RUN)["value"]["refusals"]
 
@@ -136,17 +154,13 @@ def test_tables_that_did_not_run_are_named_nowhere(facts):
     text = " ".join(table["value"] + table["place"])
     for name in ("survival.tsv", "biomarkers.tsv", "robustness.tsv", "confounding.tsv", "predictors.tsv"):
         assert name not in text
-    ran = with_tables(
-        facts,
-        survival=pd.DataFrame({"status": ["tested", "refused"]}),
-        robustness=pd.DataFrame({"feature": ["a"]}),
-        confounding=pd.DataFrame({"factor": ["centre"]}),
-        biomarkers=pd.DataFrame({"status": ["tested"], "model": ["joint"]}),
+    filled = rows(with_tables(facts, **RAN), REMARK)
+    assert filled.loc["single effects", "value"].endswith("; 1 hazard ratio")
+    assert "1 hazard ratio adjusted for centre; 1 term of a joint model" in filled.loc["adjusted effects", "value"]
+    assert filled.loc["marker and others", "value"].startswith(
+        "2 comparisons of the label with centre and tumour fraction;"
     )
-    filled = rows(ran, REMARK)
-    assert "1 hazard ratio" in filled.loc["single effects", "value"]
-    assert "1 term of a joint model" in filled.loc["adjusted effects", "value"]
-    assert filled.loc["marker and others", "status"] == REPORTED
+    assert "1 feature without one centre at a time" in filled.loc["further analyses", "value"]
     assert "robustness.tsv" in filled.loc["further analyses", "place"]
 
 
@@ -157,6 +171,89 @@ def test_a_study_in_which_nothing_was_tested_claims_nothing():
     for topic in ("patients", "specimens", "characteristics"):
         assert filled.loc[topic, "status"] == AUTHORS, topic
     assert "0 enrolled" in filled.loc["flow", "value"]
+
+
+def one_centre(facts, *, blood=("mgps",)):
+    """The same run in a study of one centre: nothing is adjusted for centre, and no centre can be left out."""
+    associations = facts.tables["associations"].assign(adjusted_for="")
+    parts = associations.query("status == 'tested' and analysis == 'primary'").head(2)
+    counted = parts.assign(analysis="sensitivity", adjusted_for="beta-binomial", effect_kind="log_odds_ratio")
+    scores = parts.head(1).assign(modality="blood", family="blood")
+    scores = pd.concat([scores.assign(feature=name) for name in blood] or [scores.iloc[:0]])
+    robust = pd.DataFrame({"feature": ["a", "b"], "n_centres_left_out": pd.array([0, 0], dtype="Int64")})
+    hazards = RAN["survival"].assign(adjusted_for="")
+    table = pd.concat([associations, counted, scores], ignore_index=True)
+    return with_tables(facts, associations=table, robustness=robust, survival=hazards)
+
+
+def test_in_one_centre_nothing_is_said_of_centres(facts):
+    remark = rows(one_centre(facts), REMARK)
+    assert "over all patients" in remark.loc["statistics", "value"]
+    assert remark.loc["adjusted effects", "status"] == NOT_APPLICABLE
+    assert remark.loc["adjusted effects", "value"] == "no adjusted estimate of response or survival was made"
+    assert "2 rows of sensitivity analyses" in remark.loc["further analyses", "value"]
+    said = remark.loc[["statistics", "adjusted effects", "further analyses"], ["value", "place"]]
+    assert not said.apply(lambda column: column.str.contains("centre|robustness")).any(axis=None)
+
+
+def test_with_several_centres_the_adjusted_rows_are_counted_and_no_others(facts):
+    primary = facts.associations.query("status == 'tested'").assign(adjusted_for="centre")
+    n = len(primary)
+    beside = [
+        primary.head(n - 2).assign(analysis="sensitivity", adjusted_for=""),
+        primary.head(2).assign(analysis="sensitivity", adjusted_for="centre; beta-binomial"),
+        primary.head(1).assign(analysis="sensitivity", adjusted_for="per protocol, without 1 patient"),
+    ]
+    tables = with_tables(facts, associations=pd.concat([primary, *beside], ignore_index=True))
+    remark = rows(tables, REMARK)["value"]
+    assert remark["adjusted effects"] == f"{n + 2} estimates adjusted for centre"
+    assert remark["further analyses"] == f"{n + 1} rows of sensitivity analyses"
+    assert "permutation of labels within centre, two-sided" in remark["statistics"]
+    primary = primary.assign(adjusted_for=["", *["centre"] * (n - 1)])
+    mixed = rows(with_tables(facts, associations=primary), REMARK)["value"]["statistics"]
+    assert f"permutation of labels within centre (of {n - 1} features), two-sided" in mixed
+
+
+def test_scores_with_published_cut_points_are_named_where_they_were_tested(facts):
+    assert "published cut-points" not in rows(facts, REMARK)["value"]["marker values"]
+    named = rows(one_centre(facts, blood=("mps", "mgps", "nlr", "kras_detected")), REMARK)["value"]["marker values"]
+    assert "scores by published cut-points among the features: mgps, mps; detected or not: kras detected" in named
+    assert "nlr" not in named
+    of_blood = pd.DataFrame({"status": ["tested", "refused"], "model": "univariable", "analyte": ["mps", "mgps"]})
+    named = rows(with_tables(facts, biomarkers=of_blood), REMARK)["value"]["marker values"]
+    assert named.endswith("among the features: mps")
+
+
+def test_corrections_are_named_for_what_was_tested_alone(facts):
+    associations = facts.tables["associations"]
+    explored = with_tables(facts, associations=associations[associations["role"] == "exploratory"])
+    assert "Holm" not in rows(explored, REMARK)["value"]["statistics"]
+    declared = with_tables(facts, associations=associations[associations["role"] == "confirmatory"])
+    assert "Benjamini" not in rows(declared, REMARK)["value"]["statistics"]
+    assert (
+        "each with its reason"
+        not in rows(with_tables(facts, associations=associations.query("status == 'tested'")), REMARK)["value"][
+            "candidates"
+        ]
+    )
+
+
+def test_added_value_needs_the_model_of_both(facts):
+    one = pd.DataFrame({"model": ["clinical", "tissue"], "status": "tested", "validation": "x", "auc": 0.5})
+    entry = rows(with_tables(facts, predictors=one), REMARK).loc["added value"]
+    assert (entry["status"], entry["value"]) == (
+        NOT_APPLICABLE,
+        "no model of both was fitted, but of clinical, tissue alone",
+    )
+    both = pd.concat([one, one.head(1).assign(model="clinical+tissue")])
+    assert rows(with_tables(facts, predictors=both), REMARK).loc["added value", "status"] == REPORTED
+
+
+def test_the_ledger_is_named_only_where_there_is_one(facts):
+    assert "study/looks.tsv" in rows(facts, RUN).loc["looks", "place"]
+    for without in (replace(facts, blind=True), facts_of(empty_inputs())):
+        assert "looks.tsv" not in " ".join(rows(without, RUN)["place"])
+    assert "rows" not in rows(replace(facts, blind=True), REMARK).loc["endpoints", "place"]
 
 
 def test_looks_and_blinding_are_said(facts):
@@ -175,8 +272,8 @@ def test_survival_labels_are_counted_with_their_events(facts):
     )  # fmt: skip
     config = {**RESPONSE, "primary_label": "os"}
     filled = rows(replace(with_tables(facts, labels=labels), config=config), REMARK)
-    assert "2 patients with a value, 1 events" in filled.loc["endpoints", "value"]
-    assert "os: 1 events" in filled.loc["flow", "value"]
+    assert "2 patients with a value, 1 event" in filled.loc["endpoints", "value"]
+    assert "os: 1 event" in filled.loc["flow", "value"]
 
 
 def test_the_page_shows_all_three_parts_or_says_that_there_is_none(facts):

@@ -114,4 +114,6 @@ def test_rare_types_unknown_cells_and_nothing_at_all():
     nothing = contacts.scope_contacts([], **OPTIONS)
     assert nothing.empty and list(nothing) == list(contacts.CONTACT_COLUMNS)
     unknown = Section(**vars(one) | {"cell_type": np.full(len(labels), "unknown", dtype=object)})
-    assert contacts.scope_contacts([unknown], **OPTIONS).empty
+    untyped = contacts.scope_contacts([unknown], **OPTIONS)
+    assert untyped[["null", "status", "reason"]].to_numpy().tolist() == [["no_types", "no_types", "no cell has a type"]]
+    assert untyped["library_id"].tolist() == ["S"] and untyped[["type_a", "z_nearest"]].isna().all(axis=None)

@@ -59,14 +59,53 @@ def test_rows_sum_to_one_and_nothing_is_negative():
     assert (result.fractions >= 0).all()
 
 
-def test_intervals_cover_the_truth_and_are_reproducible():
-    cells, counts, tissue = study(3)
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_intervals_cover_the_truth_and_are_reproducible(seed):
+    """Of fractions estimated above 0.02 they hold 97 to 98 %; with resampled genes alone 79 to 91 %."""
+    cells, counts, tissue = study(seed)
     result, again, other = (fit(cells, counts, n_bootstrap=30, seed=seed) for seed in (1, 1, 2))
     truth = tissue.fractions[list(result.types)].to_numpy()
     assert ((result.ci_low <= result.fractions) & (result.fractions <= result.ci_high)).all()
-    assert 0.65 < ((truth >= result.ci_low) & (truth <= result.ci_high)).mean() < 0.995
+    inside = (truth >= result.ci_low) & (truth <= result.ci_high)
+    assert inside.mean() > 0.85
+    assert 0.95 < inside[result.fractions > 0.02].mean() < 0.995
     np.testing.assert_array_equal(result.ci_high, again.ci_high)
     assert (result.ci_high != other.ci_high).any()
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_intervals_hold_that_the_amount_of_a_type_may_be_off(monkeypatch, common):
+    """Without that, and with it too small, intervals of abundant types are too narrow."""
+    cells, counts, tissue = study(3)
+    reference = profiles(cells)
+    reference.X = reference.X * np.exp(
+        deconvolve.TYPE_SD * np.random.default_rng(0).standard_normal((len(reference), 1))
+    )
+    truth = tissue.fractions[list(reference.obs_names)].to_numpy()
+
+    def covered():
+        options = FIT | {"n_bootstrap": 40, "common_weights": common}
+        found = deconvolve.abundances(counts, generator.gene_names(counts.shape[1]), reference, **options)
+        inside = (truth >= found.ci_low) & (truth <= found.ci_high)
+        return inside[found.fractions > 0.02].mean()
+
+    honest = covered()
+    monkeypatch.setattr(deconvolve, "TYPE_SD", 0.0)
+    assert honest > 0.85 > covered() + 0.05
+
+
+def test_rare_types_are_marked_by_their_mean():
+    result = deconvolve.Abundances(
+        types=("hepatocyte", "mast"),
+        fractions=np.array([[1.0, 0.0], [0.985, 0.015], [np.nan, np.nan]]),
+        ci_low=np.zeros((3, 2)),
+        ci_high=np.ones((3, 2)),
+        n_genes=10,
+        reason="",
+    )
+    table = deconvolve.abundance_table(result, ["a", "b", "c"])
+    assert table.loc[table["rare"], "cell_type"].tolist() == ["mast"] * 3
+    assert deconvolve.rare_types(pd.Series({"a": 0.01, "b": 0.0099, "c": np.nan})) == ["b"]
 
 
 def test_depth_and_order_of_spots_and_genes_do_not_matter():

@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from cohorts import CONFIG, feature_rows, ids, labels_table, patients_table
-from livermet.design import COLUMNS, aliasing, confounding, patient_factors
+from livermet.design import COLUMNS, confounding, patient_factors
+from livermet.refusals import aliasing
 
 SETTING = {**CONFIG, "n_permutations": 999}
 

@@ -49,7 +49,9 @@ def as_profiles(counts, *, cell_type="nk", modality="scrna", timepoint="T0_pre",
     return ad.AnnData(X=sparse.csr_matrix(counts), obs=obs, var=var)
 
 
-def run(profiles, y, centre, *, left_out=None, kind="binary", scope="cohort", ambient=NO_AMBIENT, **changes):
+def run(
+    profiles, y, centre, *, left_out=None, kind="binary", scope="cohort", earlier_looks=0, ambient=NO_AMBIENT, **changes
+):
     empty = pd.DataFrame(columns=["patient_id", "timepoint", "tissue", "modality", "cell_type", "n_cells"])
     return differential_expression(
         profiles,
@@ -59,6 +61,7 @@ def run(profiles, y, centre, *, left_out=None, kind="binary", scope="cohort", am
         response={**CONFIG, **changes},
         goes_with=["T0_pre"],
         scope=scope,
+        earlier_looks=earlier_looks,
         ambient=ambient,
         **OPTIONS,
     )
@@ -207,6 +210,7 @@ def test_swapping_the_classes_flips_the_fold_changes():
         ({"timepoints": ["T3_resection"]}, "has seen treatment"),
         ({"min_patients_per_arm": 11}, "10 with and 14 without the label, where 11 patients of each are needed"),
         ({"look": 2}, "look 2"),
+        ({"earlier_looks": 3}, "3 "),
     ],
 )
 def test_what_the_design_cannot_carry_is_refused_in_words(changes, words):

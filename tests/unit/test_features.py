@@ -348,14 +348,14 @@ def test_blood_baseline_is_the_last_usable_value_before_treatment():
         ("B", 1, "ca199", 4.0, "U/mL", ""),
         ("B", -3, "alp", 4.0, "furlongs", ""),
         ("B", -3, "cea", 2.0, "ng/mL", "<"),
-        ("B", -3, "crp", 12.0, "mg/L", ""),
-        ("B", -3, "il6", 3.0, "pg/mL", ""),
+        ("B", -3, "crp", 16.0, "mg/L", ""),
+        ("B", -3, "il6", 8.0, "pg/mL", ""),
         courses=[("A", "x", 7), ("A", "x", 60)],
     )
     assert at(table, "A", "T0_pre") == {"ca199": 9}  # log2 of 512, two days before the start
-    assert at(table, "B", "T0_pre") == {"ca199": 6, "crp": 12, "il6": 3}  # no course of the study: days from enrolment
+    assert at(table, "B", "T0_pre") == {"ca199": 6, "crp": 4, "il6": 3}  # no course of the study: days from enrolment
     assert value(table, "B", "blood", "ca199", "blood")["unit"] == "log2 U/mL"
-    assert value(table, "B", "blood", "il6", "blood")["unit"] == "pg/mL"
+    assert value(table, "B", "blood", "il6", "blood")["unit"] == "log2 pg/mL"
     reasons = why(left_out[left_out["patient_id"] == "B"], "T0_pre")
     assert "'furlongs' is not understood for alp" in reasons.pop("alp")
     assert reasons == {"cea": "censored value"}
@@ -387,10 +387,11 @@ def test_blood_is_in_canonical_units():
         ("A", 0, "ldh", 3.5, "µkat/L"),
         ("A", 0, "cea", 8.0, "ng/mL"),
     )
-    assert at(table, "A", "T0_pre") == {"albumin": 38, "bilirubin": pytest.approx(17.1), "ldh": 210, "cea": 3}
+    logs = {"bilirubin": pytest.approx(np.log2(17.1)), "ldh": pytest.approx(np.log2(210)), "cea": 3}
+    assert at(table, "A", "T0_pre") == {"albumin": 38, **logs}
     assert at(table, "B", "T0_pre") == {"albumin": 38}
     units = dict(zip(table["feature"], table["unit"], strict=True))
-    assert units == {"albumin": "g/L", "bilirubin": "umol/L", "ldh": "U/L", "cea": "log2 ug/L"}
+    assert units == {"albumin": "g/L", "bilirubin": "log2 umol/L", "ldh": "log2 U/L", "cea": "log2 ug/L"}
 
 
 def test_blood_of_each_timepoint_with_indices_of_one_draw():
@@ -398,16 +399,16 @@ def test_blood_of_each_timepoint_with_indices_of_one_draw():
     rows = [
         ("A", day, analyte, number, unit)
         for i, day in enumerate(days.values())
-        for analyte, number, unit in (("neutrophils", 2.0 + i, "10^9/L"), ("lymphocytes", 1000.0, "cells/uL"))
+        for analyte, number, unit in (("neutrophils", 2.0**i, "10^9/L"), ("lymphocytes", 500.0, "cells/uL"))
     ]
     table, left_out = blood_features(*rows, courses=[("A", "x", 5)], operations=[("A", 150, "liver_resection")])
     for i, timepoint in enumerate(days):
-        assert at(table, "A", timepoint) == {"neutrophils": 2 + i, "lymphocytes": 1, "nlr": 2 + i}
+        assert at(table, "A", timepoint) == {"neutrophils": i, "lymphocytes": -1, "nlr": i + 1}
     unoperated, left_out = blood_features(*rows, courses=[("A", "x", 5)])
     assert set(unoperated["timepoint"]) == {"T0_pre", "T1_reeval"} and left_out.empty
     shifted, _ = blood_features(*rows, courses=[("A", "x", 5)], windows={"T1_from_treatment": [130, 140]})
-    assert at(shifted, "A", "T1_reeval")["nlr"] == 4
-    assert at(shifted, "A", "T0_pre")["nlr"] == 2  # a window that the trial doesn't give is the usual one
+    assert at(shifted, "A", "T1_reeval")["nlr"] == 3
+    assert at(shifted, "A", "T0_pre")["nlr"] == 1  # a window that the trial doesn't give is the usual one
 
 
 def test_blood_without_value_in_a_window_is_left_out_with_the_days():
@@ -420,7 +421,7 @@ def test_blood_after_gcsf_says_nothing_of_neutrophils():
     rows = [("A", -9, "neutrophils", 4.0, "10^9/L"), ("A", -9, "lymphocytes", 1.0, "10^9/L")]
     late = [("A", -1, "neutrophils", 30.0, "10^9/L", "", 1), ("A", -1, "lymphocytes", 2.0, "10^9/L", "", 1)]
     table, left_out = blood_features(*rows, *late)
-    assert at(table, "A", "T0_pre") == {"neutrophils": 4, "nlr": 4, "lymphocytes": 2}
+    assert at(table, "A", "T0_pre") == {"neutrophils": 2, "nlr": 2, "lymphocytes": 1}
     reasons = why(left_out, "T0_pre")
     assert "G-CSF" in reasons["neutrophils"] and "G-CSF" in reasons["nlr"] and "lymphocytes" not in reasons
 
@@ -433,6 +434,18 @@ def test_blood_of_an_analyte_in_two_units_is_left_out_and_an_empty_table_is_defi
     for part in blood_features():
         assert part.empty
     assert ft.combine([blood_features()])[0].columns.tolist() == ft.FEATURE_COLUMNS
+
+
+def test_a_signed_analyte_without_recipe_is_compared_as_it_is_in_every_patient():
+    rows = [
+        ("A", 0, "base_excess", -2.0, "mmol/L"),
+        ("B", 0, "base_excess", 4.0, "mmol/L"),
+        ("B", 0, "crp", 0.0, "mg/L"),
+    ]
+    table, left_out = blood_features(*rows)
+    assert at(table, "A", "T0_pre") == {"base_excess": -2} and at(table, "B", "T0_pre") == {"base_excess": 4}
+    assert set(table["unit"]) == {"mmol/L"}
+    assert why(left_out, "T0_pre") == {"crp": "zero or negative, no logarithm"}
 
 
 def test_combine_refuses_a_patient_that_counts_twice():

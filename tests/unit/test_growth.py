@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from shapely import MultiLineString
+from shapely.affinity import rotate
 
 import spatial_generator as generator
 from livermet import growth, keys
@@ -114,6 +115,7 @@ def test_too_short_a_border_and_missing_tissue_are_refused_with_the_reason():
     for case, line, words in cases:
         row = growth.growth_pattern(case, line, min_mm=2.0, reason="no liver tissue")
         assert words in row["reason"] and row["growth_pattern"] == "" and np.isnan(row["pushing_pct"])
+        assert np.isnan([row[name] for name in growth.EVIDENCE]).all()
 
 
 def table_of(found, read):
@@ -142,6 +144,39 @@ def test_agreement_with_the_pathologist():
     assert growth.agreement(table_of([], []))[:2] == (0, 0)
 
 
+def zigzag(step, height, n=40):
+    return MultiLineString([[(height * (i % 2), step * i) for i in range(n)]])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (zigzag(50.0, 0.0), 1.0),
+        (zigzag(50.0, 25.0), np.hypot(50, 25) / 50),  # below the tolerance: the simplified line is straight
+        (zigzag(50.0, 75.0), np.hypot(50, 75) / 50),
+        (zigzag(400.0, 300.0), 1.0),  # bays of this size are the border itself
+    ],
+)
+def test_roughness_is_the_length_of_detail(line, expected):
+    roughness = growth.cut_border(line)[2]
+    assert np.median(roughness) == pytest.approx(expected, rel=0.06)
+    turned = rotate(line, 33.0)
+    np.testing.assert_allclose(growth.cut_border(turned)[2], roughness, rtol=1e-6)
+
+
+def test_evidence_stands_beside_the_pattern_and_roughness_does_not_enter():
+    section = spots(seed=0, pattern="replacement")
+    plain = growth.growth_pattern(section, LINE, min_mm=2.0)
+    assert plain["mixing_um"] > growth.MIXING_UM and abs(plain["rim"]) < growth.RIM_SHARE
+    assert plain["roughness"] == pytest.approx(1.0)
+    saw = MultiLineString([[(1500.0 + 40 * (i % 2), 50.0 * i) for i in range(61)]])
+    rough = growth.growth_pattern(section, saw, min_mm=2.0)
+    assert rough["roughness"] == pytest.approx(np.hypot(50, 40) / 50, rel=0.05)
+    assert rough["growth_pattern"] == plain["growth_pattern"] == "replacement"
+    ring = MultiLineString([[(0.0, 0.0), (30.0, 0.0), (30.0, 30.0), (0.0, 0.0)]])
+    assert growth.cut_border(ring)[2].shape == (1,)
+
+
 def test_a_tie_of_the_pathologist_or_a_missing_share_is_no_reading():
     shares = {"hgp_desmoplastic_pct": 50.0, "hgp_replacement_pct": 50.0, "hgp_pushing_pct": 0.0}
     assert growth.pathologist_pattern(shares) == ""
@@ -157,8 +192,9 @@ def test_figure_of_all_of_some_and_of_no_sections():
 
 
 def test_border_is_cut_into_even_parts():
-    middles, lengths = growth.cut_border(LINE)
+    middles, lengths, roughness = growth.cut_border(LINE)
     assert len(lengths) == 12 and lengths.sum() == pytest.approx(3000)
+    np.testing.assert_allclose(roughness, 1)
     np.testing.assert_allclose(middles[0], [1500, 125])
     assert growth.cut_border(MultiLineString())[0].shape == (0, 2)
     assert keys.MALIGNANT_TYPE in TYPES

@@ -50,7 +50,7 @@ def mapped_section(counts, xy, distance, fractions, *, resolution="spot", labels
     mapped.obsm[keys.ABUNDANCE] = np.asarray(fractions, np.float32)
     mapped.obsp[keys.SPATIAL_GRAPH] = graph_of(xy, radius)
     mapped.uns[keys.ABUNDANCE_TYPES] = np.asarray(TYPES, dtype=object)
-    mapped.uns[keys.META] = {"border_reason": reason, keys.RESOLUTION: resolution}
+    mapped.uns[keys.META] = {"border_reason": reason, "zone_reason": reason, keys.RESOLUTION: resolution}
     return mapped
 
 
@@ -170,6 +170,23 @@ def test_a_section_that_cannot_carry_it_gets_a_reason():
     mapped, profiles, sets = planted(3)
     lone, _ = table_of(mapped, profiles, {"small": sets["planted"].iloc[:3]})
     assert "3 genes (3 measured)" in lone.loc["small", "reason"]
+    mapped.uns[keys.META]["zone_reason"] = "a margin of 100 um is refused"
+    assert (table_of(mapped, profiles, sets)[0]["reason"] == "a margin of 100 um is refused").all()
+    assert invasion.without_border(mapped) == ""
+
+
+@pytest.mark.parametrize("missing", [["hepatocyte"], ["malignant_ductal"], list(TYPES)])
+@pytest.mark.parametrize("resolution", ["spot", "cell"])
+def test_a_border_without_profiles_of_both_sides_gets_a_reason(missing, resolution):
+    # As where the pathologist drew the border, and the reference lacks a type, or holds none.
+    mapped, profiles, sets = planted(3) if resolution == "spot" else cells(0)[:3]
+    kept = [name for name in TYPES if name not in missing]
+    mapped.obsm[keys.ABUNDANCE] = mapped.obsm[keys.ABUNDANCE][:, [TYPES.index(name) for name in kept]]
+    mapped.uns[keys.ABUNDANCE_TYPES] = np.array(kept, dtype=object)
+    table, profile = table_of(mapped, profiles[kept], sets)
+    lacking = [name for name in ("malignant_ductal", "hepatocyte") if name in missing]
+    assert (table["reason"] == f"no profile of {' and '.join(lacking)} in the reference").all()
+    assert len(table) == len(sets) and table["difference"].isna().all() and profile.empty
 
 
 def test_ambient_genes_take_no_part():
@@ -409,7 +426,7 @@ def test_exchange_within_groups_is_the_hypergeometric_distribution():
 def vessel_cells(seed, *, pull):
     """Cells in which malignant ones of the liver side stand beside endothelium ``pull`` times as often."""
     rng = np.random.default_rng(seed)
-    xy = rng.uniform(0, [1400, 900], size=(12_000, 2))
+    xy = rng.uniform(0, [1400, 1500], size=(20_000, 2))
     distance = xy[:, 0] - 500
     label = np.full(len(xy), "hepatocyte", dtype=object)
     label[rng.random(len(xy)) < 0.06 + 0.06 * (np.abs(distance) < 200)] = "lsec"
@@ -457,5 +474,23 @@ def test_spots_show_company_of_vessels_beyond_distance():
 def test_vessels_are_not_judged_on_too_little():
     section = vessel_cells(0, pull=1.0)
     assert tail.vessel_cooption(section, **(VESSELS | {"border_reason": "no liver"}))["reason"].item() == "no liver"
-    row = tail.vessel_cooption(section, **(VESSELS | {"min_spots": 10_000})).iloc[0]
-    assert "10000 needed" in row["reason"] and np.isnan(row["z"])
+    row = tail.vessel_cooption(section, **(VESSELS | {"min_cells": 10_000})).iloc[0]
+    assert "10000 of each needed" in row["reason"] and np.isnan(row["z"])
+    assert np.isfinite(tail.vessel_cooption(section, **(VESSELS | {"min_spots": 10_000}))["z"].item())
+    spots = tail_section(0, decay=200.0)
+    row = tail.vessel_cooption(spots, **(VESSELS | {"min_spots": 10_000})).iloc[0]
+    assert row["reason"] == f"{row['n']} spots beyond the border, 10000 needed"
+    bins = Section(**(vars(spots) | {"resolution": "bin"}))
+    assert "10000 needed" in tail.vessel_cooption(bins, **(VESSELS | {"min_cells": 10_000}))["reason"].item()
+
+
+def test_vessels_inside_the_tumour_are_not_among_those_beyond_the_border():
+    section = vessel_cells(0, pull=1.0)
+    label = section.cell_type.copy()
+    beyond = (label == "lsec") & (section.distance >= 0)
+    label[np.flatnonzero(beyond)[30:]] = "hepatocyte"
+    label[np.flatnonzero((section.distance < 0) & (label != "lsec"))[:500]] = "lsec"
+    moved = Section(**(vars(section) | {"cell_type": label}))
+    row = tail.vessel_cooption(moved, **VESSELS).iloc[0]
+    assert row["reason"] == f"{row['n']} malignant and 30 endothelial cells beyond the border, 200 of each needed"
+    assert row["n"] >= 200

@@ -75,6 +75,18 @@ def test_survival_labels_count_with_their_event():
     assert data_state(rows[:1], label="os", measured=measured) != data_state(rows[1:], label="os", measured=measured)
 
 
+def test_longer_follow_up_is_a_new_look_and_counts_no_patient_twice():
+    measured = measured_patients(LIBRARIES, [], config=CONFIG)
+    labels = label_rows(("1", "0", "1", "0"))
+    follow_up = [
+        {"patient_id": "P0", "label": "os", "value": days, "event": event}
+        for days, event in (("100", "0"), ("400", "1"))
+    ]
+    options = {"label": "disease_control", "measured": measured, "endpoints": ["os", "pfs"]}
+    before, after = (data_state([*labels, row], **options) for row in follow_up)
+    assert before != after and before.n_patients == after.n_patients == 3
+
+
 def test_equal_runs_leave_one_line_and_another_declaration_a_second_of_the_same_look():
     ledger = look([], state())
     assert [row["look"] for row in ledger] == ["1"] and list(ledger[0]) == list(COLUMNS)

@@ -45,7 +45,10 @@ def noise(seed, *, n_genes=600, side=22, shape=1.0):
     return xy, rng.poisson(depth * rate * rng.gamma(shape, 1 / shape, size=(len(xy), n_genes)))
 
 
-OPTIONS = {"n_genes": 600, "min_expressed": 0.1, "min_spots": 50}
+OPTIONS = {
+    **{"resolution": "spot", "n_genes": 600, "min_expressed": 0.1},
+    **{"min_observations": 50, "min_spots": 20, "min_cells": 200},
+}
 
 
 def test_noise_has_a_uniform_p():
@@ -84,6 +87,27 @@ def test_planted_patterns_rank_on_top_and_zones_are_their_own():
         assert set(gene_names(5)) <= set(top["gene"].iloc[:6])
         assert (top.iloc[:5][["n_patients", "n_significant"]] == 5).all(axis=None)
         assert (top.iloc[10:]["n_significant"] <= 2).all()
+
+
+@pytest.mark.parametrize(
+    ("resolution", "options", "expected"),
+    [
+        ("spot", {}, {"section", "margin", "core"}),
+        ("cell", {}, {"section", "margin"}),
+        ("bin", {}, {"section", "margin"}),
+        ("cell", {"min_cells": 61}, {"section", "margin"}),
+        ("cell", {"min_cells": 60}, {"section", "margin", "core"}),
+        ("spot", {"min_spots": 61}, {"section", "margin"}),
+        ("spot", {"min_observations": 61, "min_spots": 20}, {"section", "margin"}),
+        ("spot", {"min_observations": 485}, set()),
+    ],
+)
+def test_a_zone_needs_its_number_of_spots_or_of_cells(resolution, options, expected):
+    xy, counts = noise(0)
+    zone = np.where(np.arange(len(xy)) < 60, "core", "margin").astype(object)
+    options = OPTIONS | {"resolution": resolution} | options
+    table = moran.section_genes(counts, pd.Index(gene_names(600)), graph_of(xy), zone, **options)
+    assert set(table["zone"]) == expected and len(xy) == 484
 
 
 def test_sections_of_a_patient_count_once_and_timepoints_apart():

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import spatial_generator as generator
 import test_zones
 from livermet import niches, zones
+from livermet.config import PROJECT
 from livermet.section import Section, label_section
 
 OPTIONS = {
@@ -81,6 +82,13 @@ def test_tables_are_complete_and_ordered():
     few = result.composition["n_patients"] < 2
     assert (result.composition.loc[few, "claim"].str.startswith("R14")).all()
     assert (result.composition.loc[~few, "claim"] == "").all()
+
+
+def test_bins_that_share_cells_are_no_evidence_of_a_structure():
+    sections, _ = cohort(0, n=3)
+    bins = [Section(**vars(section) | {"resolution": "bin"}) for section in sections]
+    table = niches.find_niches(bins, **OPTIONS).structure
+    assert len(table) and set(table["status"]) == {"bins_share_cells"} and table["join_z"].isna().all()
 
 
 def test_neither_order_of_sections_nor_of_spots_matters():
@@ -305,3 +313,16 @@ def test_structure_is_not_judged_without_a_border():
     blind = Section(**vars(sections[0]) | {"distance": np.full(len(sections[0].barcodes), np.nan)})
     table = niches.find_niches([blind], **OPTIONS).structure
     assert set(table["status"]) == {"no_border"} and table["join_z"].isna().all() and (table["reason"] != "").all()
+
+
+def test_patients_of_a_niche_have_a_share_of_their_spots_in_it_as_its_caption_says():
+    code = np.repeat([0, 1, 0, 1], [96, 4, 90, 10])  # 4 and 10 % of two patients in the second niche
+    patients = np.repeat(["P1", "P2"], 100)
+    own = np.eye(2)[code]
+    options = {"types": ["a", "b"], "prefix": "n", "earlier": niches._earlier(None), "min_similarity": 0.8}
+    _, table = niches._describe(own, code, patients, **options)
+    assert table.drop_duplicates("niche")["n_patients"].tolist() == [2, 1]
+    _, table = niches._describe(own[:100], code[:100], patients[:100], **options)
+    assert table.drop_duplicates("niche")["n_patients"].tolist() == [1, 0]
+    caption = " ".join((PROJECT / "workflow" / "report" / "niches.rst").read_text().split())
+    assert f"at least {100 * niches.MIN_SHARE_OF_PATIENT:g} % of their spots" in caption

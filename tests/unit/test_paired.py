@@ -119,6 +119,23 @@ def test_a_planted_change_is_found_against_the_middle_part_and_the_table_has_the
     np.testing.assert_allclose(swapped.set_index("feature")["effect"], -rows["effect"])
 
 
+@pytest.mark.parametrize("parts", [4, 8])
+def test_one_part_changed_by_the_printed_effect_is_found_in_four_of_five_cohorts(parts):
+    """Over four seeds of 300 cohorts of 20 pairs .71 to .79, on average .76 and .77 with 4 and 8 parts."""
+    rng = np.random.default_rng(parts)
+    before, after = np.split(composition(rng, np.zeros(40), np.zeros(40, int), parts=parts), 2)
+    table = run(both(before, after, family="composition_type", n_cells=True), n=20)
+    (printed,) = table["minimal_detectable_effect"].unique()
+    found = []
+    for seed in range(300):
+        values = np.random.default_rng([seed, parts]).normal(size=(20, parts))
+        values[:, 0] += printed * np.sqrt(1 - 1 / parts)
+        values -= values.mean(axis=1, keepdims=True)
+        options = {"n_permutations": 199, "seed": seed, "centre_differences": True}
+        found.append(statistics.sign_flip_p(values, **options).p[0] <= 0.05)
+    assert 0.70 <= np.mean(found) <= 0.85
+
+
 def test_only_patients_with_both_timepoints_count():
     rng = np.random.default_rng(4)
     before, after = rng.normal(size=(12, 2)), rng.normal(size=(12, 2))

@@ -276,15 +276,33 @@ def test_a_plain_h5ad_stands_for_every_modality(tmp_path, modality, resolution):
     adata = ad.AnnData(counts, obs=pd.DataFrame(index=[f"c{i}" for i in range(100)]), var=pd.DataFrame(index=GENES))
     adata.obsm["spatial"] = grid
     adata.write_h5ad(tmp_path / "a.h5ad")
-    row = make_row(tmp_path / "a.h5ad", modality, pixel_um=16.0, bin_um=16 if modality == "visium_hd" else None)
+    um = 200.0 if modality == "visium" else 16.0
+    row = make_row(tmp_path / "a.h5ad", modality, pixel_um=um, bin_um=16 if modality == "visium_hd" else None)
     read_first(row, "path")
     read = read_library(row, ingest_config=CONFIG)
-    assert_is(read, counts, grid * 16)
+    assert_is(read, counts, grid * um)
     assert read.uns[keys.META][keys.RESOLUTION] == resolution
     assert read.uns[keys.META].get("bin_um") == (16 if modality == "visium_hd" else None)
     if modality == "visium_hd":
         with pytest.raises(ValueError, match=r"bins lie 16 um apart .* but spatial\.bin_um is 8"):
             read_library({**row, "bin_um": 8}, ingest_config=CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.0, "all 60 positions are one place"), (0.5, "60 positions are 30 places"), (0.9, "")]
+)
+def test_cells_at_the_places_of_others_leave_a_library_out_with_the_reason(tmp_path, share, words):
+    write_xenium(tmp_path / "x", ending="csv", boundaries=False)
+    table = pd.read_csv(tmp_path / "x" / "cells.csv").sort_values("cell_id")
+    places = max(1, int(share * 60))
+    xy = ["x_centroid", "y_centroid"]
+    table[xy] = table[xy].to_numpy()[np.arange(60) % places]
+    table.to_csv(tmp_path / "x" / "cells.csv", index=False)
+    row = make_row(tmp_path / "x", "xenium")
+    ingest_library(row, tmp_path / "counts.h5ad", ingest_config=CONFIG, simulated=False)
+    read = ad.read_h5ad(tmp_path / "counts.h5ad")
+    assert words in read.uns[keys.META]["reason"] and (read.n_obs == 60) == (words == "")
+    assert bool(read.uns[keys.META]["reason"]) == bool(words)
 
 
 # ------------------------------------------------------------------------------------------------------- damage

@@ -12,7 +12,7 @@ from shapely.geometry import Polygon, box, mapping
 import spatial_generator as generator
 from livermet import keys, zones
 from livermet.filecheck import check_files
-from livermet.polygon import place_outline, read_outline, section_outline
+from livermet.polygon import class_kind, place_outline, read_outline, section_outline
 from livermet.study import read_study
 from study_files import write_study
 
@@ -49,6 +49,45 @@ def test_classes_decide_what_is_tumour_and_what_is_liver(tmp_path):
     assert outline.tumour.area == pytest.approx(2 * 5000)
     assert outline.liver.area == pytest.approx(300 * 100 + 5000)
     assert outline.unit == "" and outline.notes == ()
+    assert outline.classes == (
+        "a.geojson: classes taken as tumour: Invasive TUMOUR (1), tumor 2 (1); taken as liver: Liver (1), Peritumoral "
+        "liver (1); ignored: Stroma (1), without class (1)"
+    )
+
+
+KINDS = {
+    "tumour": [
+        *("Tumor", "tumour core", "Metastasis", "invasive tumor", "Tumor nest", "TUMOUR", "tumor_2", "TumorCells"),
+        *("Primary tumour", "Liver metastasis", "liver_met", "Metastases", "intratumoral stroma", "Tumour in liver"),
+    ],
+    "liver": [
+        *("Liver", "Peritumoral liver", "Tumor-adjacent liver", "Liver near tumour", "Liver (no tumor)", "liver_2"),
+        *("Liver, adjacent to tumour", "tumor-free liver", "NormalLiver", "Adjacent liver"),
+    ],
+    "": [
+        *("Peri-tumoral", "peri tumoral stroma", "Peri_tumor", "PeriTumor", "peritumour", "No tumor", "no_tumor"),
+        *("Normal (adjacent to tumor)", "Outside tumor", "extratumoral", "Extra-tumoral", "Not a tumour"),
+        *("non-tumor", "Non tumour", "nontumoral", "Tumor adjacent", "around the tumour", "Near tumor", "Stroma", ""),
+        *("Non-liver", "Not liver", "outside the liver", "Tumor near liver", "Outside metastasis", "Delivery"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in KINDS.items() for name in names])
+def test_the_words_of_a_class_say_whether_it_is_tumour(kind, name):
+    assert class_kind(name) == kind
+
+
+def test_a_file_of_what_lies_around_the_tumour_has_no_tumour(tmp_path):
+    path = geojson(tmp_path / "a.geojson", feature(SQUARE, "Peri-tumoral"), feature(SQUARE, "Tumor-adjacent liver"))
+    with pytest.raises(ValueError, match=r"no tumour polygon \(classes of its 2 features: Peri-tumoral, Tumor-adj"):
+        read_outline(path)
+
+
+def test_names_of_persons_in_classes_are_not_shown(tmp_path):
+    path = geojson(tmp_path / "a.geojson", feature(SQUARE, "Tumor"), feature(SQUARE, "drawn 1950-02-14"))
+    told = read_outline(path).classes
+    assert "taken as tumour: Tumor (1)" in told and "1950" not in told
 
 
 def test_without_classes_all_is_tumour(tmp_path):
@@ -57,6 +96,7 @@ def test_without_classes_all_is_tumour(tmp_path):
     assert outline.tumour.area == pytest.approx(10_100) and outline.liver is None
     (tmp_path / "list.json").write_text(json.dumps([feature(SQUARE, "Tumor")]))  # older versions of QuPath
     assert read_outline(tmp_path / "list.json").tumour.equals(SQUARE)
+    assert outline.classes == "a.geojson: no feature has a class: 2 taken as tumour"
 
 
 def test_a_polygon_that_crosses_itself_is_repaired_and_noted(tmp_path):
@@ -170,6 +210,8 @@ def test_the_outline_is_the_border_only_where_liver_lies_beyond_it(tmp_path):
     meta = result.uns["livermet"]
     distance = result.obs[keys.SIGNED_DISTANCE].to_numpy()
     assert meta["border_source"] == "polygon"
+    (note,) = json.loads(meta["polygon_notes"])
+    assert note == "a.geojson: classes taken as tumour: Tumor (1); taken as liver: none; ignored: none"
     np.testing.assert_allclose(distance, xy[:, 0] - 1550, atol=3)
     assert meta["interface_mm"] == pytest.approx(2.6, abs=0.2)
     found = json.loads(meta["border_agreement"])

@@ -33,7 +33,7 @@ from livermet.power import (
     power_table,
     precision,
 )
-from livermet.power_text import study_power
+from livermet.power_text import power_text, study_power
 from livermet.study import load_study
 from study_files import study_config
 from trial_study import write_trial_study
@@ -217,6 +217,16 @@ def test_other_kinds_of_label_have_effects_of_their_own():
         detectable_hazard_ratio(12, alpha=0.05)
     )
     assert table(places(centres), series([1.0] * 3 + [0.0] * 17), kind="survival")["refusals"].startswith("R01")
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_known_labels_of_one_class_are_said_and_break_nothing(rate):
+    found = power_table(
+        places("AB" * 6), series([rate] * 12), kind="binary", config=CONFIG, n_enrolled=12, rate=rate, plan=None, seed=1
+    )
+    options = {"kind": "binary", "config": CONFIG, "goes_with": ["T0_pre"], "plan": None, "n_enrolled": 12}
+    said = power_text(found, **options, rate=rate, events={})
+    assert "R01" in said and "per SD of a feature" in said and "Riley" not in said
 
 
 @pytest.mark.parametrize(("n", "most"), [(24, 0.06), (64, 0.01)])

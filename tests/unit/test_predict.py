@@ -169,6 +169,10 @@ def test_the_clinical_baseline_is_what_was_known_before_treatment(noise):
     table = predict.clinical_baseline(features, noise["patients"])
     assert list(table.columns) == ["ca199", "ecog", "n_liver_mets", "nlr", "synchronous"]
     assert table["ca199"].max() < 20
+    # As in the feature table, where both are logarithms already.
+    here = noise["features"]
+    for name in ("ca199", "nlr"):
+        np.testing.assert_array_equal(table[name], here.loc[here["feature"] == name, "value"])
     assert set(table["synchronous"]) == {0.0, 1.0}
     bare = predict.clinical_baseline(features.iloc[:0], noise["patients"][["patient_id", "centre"]])
     assert bare.shape == (64, 0)

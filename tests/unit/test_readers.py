@@ -7,6 +7,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from livermet.readers import read_10x, read_h5ad, read_visium
 from livermet.sources import find_raw, find_source, read_scale_factors
 from livermet.symbols import are_ensembl, genomes, marker_genes, restore_symbols, unique_symbols
 from livermet.visium import grid_pitch, micrometres_per_pixel, read_positions
+from spatial_generator import hexagonal
 
 CONFIG = {"empty_max_counts": 100, "calling_fdr": 0.001, "calling_min_counts": 200, "seed": 1}
 
@@ -796,7 +798,7 @@ def test_nothing_but_counts_names_and_positions_leaves_an_h5ad(tmp_path):
     secret = "Zebra-stripes"
     marked = pd.DataFrame({"note": [secret] * 30}, index=make_counts()[2])
     obs = pd.DataFrame({"remark": [secret] * 12, "in_tissue": 1}, index=make_counts()[1])
-    obsm = {"spatial": np.zeros((12, 2)), "X_secret": np.full((12, 2), 7.125)}
+    obsm = {"spatial": hexagonal(3, 4), "X_secret": np.full((12, 2), 7.125)}
     write_object(tmp_path / "a.h5ad", var=marked, obs=obs, uns={"info": {"deep": secret}}, obsm=obsm)
     assert secret.encode() in (tmp_path / "a.h5ad").read_bytes()
     adata = ingested(make_row(tmp_path / "a.h5ad", "visium", pixel_um=1), tmp_path)
@@ -847,15 +849,15 @@ def test_odd_h5ad_files_are_refused_in_words(tmp_path):
 )
 def test_spots_in_the_tissue_are_told_in_every_type(tmp_path, flags):
     obs = pd.DataFrame({"in_tissue": flags}, index=make_counts()[1])
-    write_object(tmp_path / "a.h5ad", obs=obs, obsm={"spatial": np.zeros((12, 2))})
+    write_object(tmp_path / "a.h5ad", obs=obs, obsm={"spatial": hexagonal(3, 4)})
     assert read_h5ad(tmp_path / "a.h5ad", spatial=True, pixel_um=1).n_obs == 10
-    write_object(tmp_path / "b.h5ad", obs=obs.assign(in_tissue="maybe"), obsm={"spatial": np.zeros((12, 2))})
+    write_object(tmp_path / "b.h5ad", obs=obs.assign(in_tissue="maybe"), obsm={"spatial": hexagonal(3, 4)})
     with pytest.raises(ValueError, match=r"in_tissue.*maybe.*0 and 1 are needed"):
         read_h5ad(tmp_path / "b.h5ad", spatial=True, pixel_um=1)
 
 
 def test_positions_of_an_h5ad_become_micrometres(tmp_path):
-    positions = np.column_stack([np.arange(12.0), 2 * np.arange(12.0)])
+    positions = np.column_stack(np.divmod(np.arange(12.0), 4))  # squares, as of arrays before Visium
     counts = write_object(tmp_path / "a.h5ad", obsm={"spatial": positions})
     row = make_row(tmp_path / "a.h5ad", "visium", pixel_um=200)
     adata = read_library(row, ingest_config=CONFIG)
@@ -866,6 +868,37 @@ def test_positions_of_an_h5ad_become_micrometres(tmp_path):
     write_object(tmp_path / "b.h5ad")
     with pytest.raises(ValueError, match=r"needs obsm\['spatial'\]"):
         read_library(make_row(tmp_path / "b.h5ad", "visium", pixel_um=1), ingest_config=CONFIG)
+
+
+SLIDE = hexagonal(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("positions", "pixel_um", "words"),
+    [
+        (2.74 * SLIDE, 1, r"spots lie 274 um apart .* pixel_um 1, but those of Visium lie 100 um .*; 0\.365 would fit"),
+        (SLIDE, 2, "200 um apart"),  # a hexagon of twice the size is no array of squares
+        (SLIDE / 1000, 1, "0.1 um apart"),
+        (SLIDE[[*range(6), *range(6)]], 1, "12 positions are 6 places"),
+        (np.full((12, 2), 3.5), 1, "all 12 positions are one place"),
+    ],
+)
+def test_positions_of_a_section_that_cannot_be_right_are_refused_by_check_and_ingest(
+    tmp_path, positions, pixel_um, words
+):
+    write_object(tmp_path / "a.h5ad", obsm={"spatial": positions})
+    row = make_row(tmp_path / "a.h5ad", "visium", pixel_um=pixel_um)
+    with pytest.raises(ValueError, match=rf"a\.h5ad: .*{words}"):
+        read_first(row, "path")
+    left = ingested(row, tmp_path)
+    assert left.n_obs == 0 and re.search(words, left.uns[keys.META]["reason"])
+
+
+@pytest.mark.parametrize(("positions", "pixel_um"), [(SLIDE, 1), (2.74 * SLIDE, 0.365), (1.1 * SLIDE, 1)])
+def test_spots_as_far_apart_as_those_of_visium_are_read(tmp_path, positions, pixel_um):
+    write_object(tmp_path / "a.h5ad", obsm={"spatial": positions})
+    adata = read_library(make_row(tmp_path / "a.h5ad", "visium", pixel_um=pixel_um), ingest_config=CONFIG)
+    np.testing.assert_allclose(adata.obsm[keys.SPATIAL], positions[:11] * pixel_um)
 
 
 # ------------------------------------------------------------------------------------------------------- Visium

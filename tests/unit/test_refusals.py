@@ -133,6 +133,32 @@ def test_r05_spares_a_balanced_study():
     spared(run(table, y, np.tile([0, 1], 8)))
 
 
+def test_r05_fires_where_one_class_batches_leave_no_comparison():
+    y = np.repeat([0, 1, 0, 1, 0], [3, 3, 2, 2, 2])
+    batches = {"batch": np.repeat(list("abcde"), [3, 3, 2, 2, 2])}
+    reason = refusals.refuse_confounded(y, np.tile([0, 1], 6), batches)
+    assert reason.startswith("batch determines the label: response can't be told from it. Lifted by")
+    # Each centre has two chemistries that go with the label there, in opposite directions.
+    y, centre = np.tile([0, 1], 12), np.repeat([0, 1], 12)
+    crossed = {"chemistry": np.where((y + centre) % 2, "v2", "v3")}
+    assert refusals.refuse_confounded(y, centre, crossed) == ""
+    nested = {"chemistry": np.array([f"{c}{v}" for c, v in zip(centre, y, strict=True)])}
+    assert "explains 100% of the label" in refusals.refuse_confounded(y, centre, nested)
+
+
+def test_r05_spares_small_levels_that_hold_one_class_by_chance():
+    """2 % of unconfounded cohorts of 12 patients in five batches are refused (600 cohorts), hardly any of 24 and more."""
+    rng = np.random.default_rng(1)
+    for n, levels, most in ((12, 5, 0.06), (24, 6, 0.02), (24, 10, 0.02)):
+        cohorts = [((rng.random(n) < 0.33).astype(float), rng.integers(0, levels, n)) for _ in range(200)]
+        refused = [
+            bool(refusals.refuse_confounded_factors(y, np.arange(n) % 3, {"batch": batch}))
+            for y, batch in cohorts
+            if 0 < y.sum() < n
+        ]
+        assert np.mean(refused) <= most
+
+
 def test_r06_fires_without_a_value_and_not_evaluable_is_none():
     table, y = study()
     fired(run(table, y, labels=labels_table([None] * len(y))), "R06")

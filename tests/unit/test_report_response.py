@@ -6,6 +6,7 @@ import pandas as pd
 from cohorts import CONFIG, feature_rows, ids, labels_table, patients_table
 from livermet import response
 from livermet.design import confounding, patient_factors
+from livermet.files import read_table, write_table
 from livermet.pages import template
 from livermet.paired import changes
 from livermet.refusals import CODES
@@ -53,7 +54,16 @@ def test_views_name_patients_intervals_and_what_follows():
     assert set(shown["patients"]) == {24}
     assert changes_view(changed, top=9)["p"].is_monotonic_increasing
     assert set(confounding_view(design).iloc[0][["factor", "what follows"]]) == {"centre", "adjusted"}
+    assert confounding_view(design)["told apart from the label"].tolist()[0] == "yes"
     assert codes_view()["code"].tolist() == list(CODES)
+
+
+def test_words_are_the_same_from_tables_as_written(tmp_path):
+    design = tables()[2]
+    write_table(design, tmp_path / "confounding.tsv")
+    again, now = (confounding_view(table) for table in (read_table(tmp_path / "confounding.tsv"), design))
+    words = ["factor", "told apart from the label", "what follows", "in words"]
+    pd.testing.assert_frame_equal(again[words], now[words], check_dtype=False)
 
 
 def test_the_page_holds_the_tables_or_says_why_it_does_not():

@@ -54,13 +54,14 @@ def test_tail_in_percent_with_interval(tables):
     assert table["beyond the border (%)"].iloc[0] == "" and table["why not"].iloc[0]
 
 
-def test_contacts_are_ordered_by_z_and_leave_out_a_type_with_itself():
+def test_contacts_are_ordered_by_z_and_leave_out_a_type_with_itself_and_sections_without_border():
     rows = pd.DataFrame(
         {
             "library_id": "L1",
-            "type_a": ["a", "a", "a", np.nan],
-            "type_b": ["b", "c", "a", np.nan],
-            "z_nearest": [2.0, -6.0, 9.0, np.nan],
+            "type_a": ["a", "a", "a", np.nan, "a"],
+            "type_b": ["b", "c", "a", np.nan, "d"],
+            "z_nearest": [2.0, -6.0, 9.0, np.nan, 8.0],
+            "null": ["distance_bins", "distance_bins", "distance_bins", np.nan, "sides"],
             **dict.fromkeys(("median_nearest_um", "null_median_nearest_um", "within_30um", "null_within_30um"), 1.0),
         }
     )

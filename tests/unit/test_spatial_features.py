@@ -132,18 +132,76 @@ def test_what_a_section_cannot_give_has_a_reason():
     without = section()
     without.obs["zone"], without.obs["signed_distance_um"] = "none", np.nan
     without.uns["livermet"]["border_reason"] = "no liver tissue (0 liver spots, 10 needed)"
-    declared = ["margin_core:tam_SPP1", "slope:hep_injured_margin", "level:net:margin", "growth:replacement"]
+    declared = [
+        *("margin_core:tam_SPP1", "zone_clr:margin:lymphoid", "slope:hep_injured_margin", "level:net:margin"),
+        "growth:replacement",
+    ]
     growth = pd.DataFrame(
         {"library_id": ["S1"], "replacement_pct": [np.nan], "interface_mm": [0.4], "reason": ["0.4 mm of 2 mm"]}
     )
     table, left_out, features = values([without], declared, tables={"growth": growth})
     assert table.empty and features.empty
     reasons = left_out.set_index("feature")["reason"]
-    assert "enough spots or cells in margin and core" in reasons["margin_core:tam_SPP1"]
-    assert reasons["slope:hep_injured_margin"].startswith("no liver tissue")
-    assert reasons["level:net:margin"].startswith("no liver tissue")
+    assert set(reasons[declared[:4]]) == {"section S1, R13: no liver tissue (0 liver spots, 10 needed)"}
     assert reasons["growth:replacement"] == "0.4 mm of 2 mm"
     assert list(left_out.columns) == [*STRATUM, "family", "feature", "reason"]
+
+
+def test_sections_with_a_border_but_without_zones_and_those_left_out_say_so():
+    coarse, excluded, small = section(), section(name="S2")[:0].copy(), section(name="S3")
+    coarse.obs["zone"] = "none"
+    coarse.uns["livermet"]["zone_reason"] = "a margin of 100 um is not wider than a spot"
+    excluded.uns["livermet"] |= {"library_id": "S2", "reason": "too few spots"}
+    small.obs["zone"] = np.where(small.obs["zone"] == "core", "inner_rim", small.obs["zone"])
+    declared = ["margin_core:tam_SPP1", "level:net:core"]
+    measures = [sf.section_measures(s, declared, min_spots=20, min_cells=200) for s in (coarse, excluded, small)]
+    _, left_out = sf.declared_features(declared, measures, {}, libraries("S1", "S2", "S3"))
+    reasons = left_out.pivot_table(index="patient_id", columns="feature", values="reason", aggfunc="first")
+    assert (reasons.loc["P0"] == "section S1: a margin of 100 um is not wider than a spot").all()
+    assert (reasons.loc["P1"] == "section S2: too few spots").all()
+    assert reasons.loc["P2"].tolist() == [
+        "0 of 20 spots or cells in zone core",
+        "no section with enough spots or cells in margin and core",
+    ]
+
+
+def test_pairs_count_only_beside_a_border_and_rare_types_are_called_rare():
+    pair = {"type_a": "caf_pan", "type_b": "tam_SPP1", "n_spots": 100, "reason": ""}
+    rare = "too few spots or cells of either type"
+    rows = [
+        {**pair, "library_id": "S1", "z": 9.0, "null": "sides"},
+        {**pair, "library_id": "S2", "z": 2.0, "null": "distance_bins"},
+        {**pair, "library_id": "S3", "z": 8.0, "null": "sides"},
+        {**pair, "library_id": "S4", "z": np.nan, "null": "distance_bins", "reason": rare},
+        {**pair, "library_id": "S5", "z": 1.0, "null": "distance_bins", "type_a": "b_cell"},
+        {"library_id": "S6", "null": "bins_share_cells", "n_spots": 0, "reason": "bins share cells"},
+    ]
+    names = [f"S{i}" for i in range(1, 7)]
+    features, left_out = sf.declared_features(
+        ["pair_z:tam_SPP1|caf_pan"],
+        [],
+        {"neighbourhood": pd.DataFrame(rows)},
+        libraries(*names, patients=["P0", "P0", "P1", "P2", "P3", "P4"]),
+    )
+    assert features[["patient_id", "value", "n_cells"]].to_numpy().tolist() == [["P0", 2.0, 100]]
+    assert left_out.set_index("patient_id")["reason"].to_dict() == {
+        "P1": "section S3, R13: no tumour-liver border",
+        "P2": rare,
+        "P3": "tam_SPP1 or caf_pan is too rare: no section has the pair",
+        "P4": "bins share cells",
+    }
+
+
+def test_a_type_makes_no_feature_from_sections_where_it_is_rare():
+    common, rare = section(name="S1"), section(name="S2", seed=1)
+    rare.obsm["abundance"][:, TYPES.index("t_CD8_effector")] /= 10  # 0.4 % of the section
+    declared = ["margin_core:t_CD8_effector", "zone_clr:margin:lymphoid"]
+    table, left_out, features = values([common, rare], declared)
+    assert table["margin_core:t_CD8_effector"].notna().to_dict() == {"P0": True, "P1": False}
+    assert table["zone_clr:margin:lymphoid"].notna().all()  # the compartment as a whole is not rare
+    assert left_out["reason"].tolist() == ["t_CD8_effector is rare, below 1 % of each section"]
+    _, _, both = values([common, rare], declared[:1], patients=["P0", "P0"])
+    assert both["value"].tolist() == features.loc[features["patient_id"] == "P0", "value"].tolist()[:1]
 
 
 def test_cells_need_more_of_them_than_spots():
@@ -168,7 +226,7 @@ def test_values_of_tables_are_means_over_sections_by_weight():
         "tail:d90_um",
     ]
     sections = [section(), section(name="S2")]
-    pair = {"type_a": "caf_pan", "type_b": "tam_SPP1"}
+    pair = {"type_a": "caf_pan", "type_b": "tam_SPP1", "null": "distance_bins", "reason": ""}
     tables = {
         "neighbourhood": pd.DataFrame(
             [

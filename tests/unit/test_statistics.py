@@ -336,3 +336,62 @@ def test_rank_effects_of_compositions_are_centred_as_their_p():
     moved = st.rank_correlation(values, label, one, centre_differences=True)
     assert (plain.high[1:] < 0).all()
     assert ((moved.low[1:] < 0) & (moved.high[1:] > 0)).all() and moved.low[0] > 0
+
+
+@pytest.mark.parametrize(("parts", "df"), [(3, 62), (4, 62), (4, 8), (6, 20), (20, 62)])
+def test_the_factor_of_the_median_gives_the_power_by_brute_force(parts, df):
+    rng, draws = np.random.default_rng(parts + df), 200_000
+    known = st.minimal_detectable_effect(variance=1, df=df, alpha=0.05, power=0.8)
+    noise = rng.normal(size=(draws, parts))
+    noise -= noise.mean(axis=1, keepdims=True)
+    noise /= np.sqrt(1 - 1 / parts)  # log-ratios of unit spread
+    spread = np.sqrt(rng.chisquare(df, draws) / df)
+
+    def statistic(shift):
+        moved = noise + shift * np.eye(parts)[0]
+        return np.abs(moved[:, 0] - np.median(moved, axis=1)) / spread
+
+    critical = np.quantile(statistic(0), 0.95)
+    shift = known * st.median_factor(parts, df=df, alpha=0.05, power=0.8)
+    assert (statistic(shift) > critical).mean() == pytest.approx(0.8, abs=0.012)
+
+
+def test_the_factor_of_the_median_vanishes_with_many_parts_and_repeats():
+    options = {"df": 62, "alpha": 0.05, "power": 0.8}
+    assert st.median_factor(1, **options) == st.median_factor(2, **options) == 1
+    factors = [st.median_factor(parts, **options) for parts in (4, 6, 8, 20, 200)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[0] > 1.3 and factors[-1] == pytest.approx(1, abs=0.02)
+    st.median_factor.cache_clear()
+    assert st.median_factor(4, **options) == factors[0]
+
+
+@pytest.mark.parametrize(("parts", "lowest"), [(3, 0.86), (4, 0.88), (6, 0.89)])
+def test_intervals_cover_a_part_that_pulls_its_own_median(parts, lowest):
+    """At 3, 4 and 6 parts .90, .92 and .94 in 1,000 cohorts and more; .83, .88 and .92 from the median of all alone.
+    Parts that stayed: .95 or more in every batch of 250. Standard error of 300 cohorts: .017 at .9, .013 at .95."""
+    y, one = two_groups(21, 43), np.zeros(64, int)
+    truth = np.r_[0.8, np.zeros(parts - 1)]
+    covered = []
+    for seed in range(300):
+        values = np.random.default_rng([seed, parts]).normal(size=(64, parts))
+        values += np.outer(y, truth * np.sqrt(1 - 1 / parts))
+        found = st.standardised_difference(values - values.mean(axis=1, keepdims=True), y, one, centre_differences=True)
+        covered.append((found.low <= truth) & (truth <= found.high))
+        assert (found.low <= found.effect).all() and (found.effect <= found.high).all()
+    share = np.mean(covered, axis=0)
+    assert share[0] >= lowest
+    assert (share[1:] >= 0.92).all()
+
+
+def test_rank_intervals_cover_a_part_that_pulls_its_own_median():
+    """.92 in 500 cohorts, .80 before the interval was widened for the median; standard error of 200 cohorts: .02."""
+    truth, covered = 0.518, []  # of 100,000 patients
+    for seed in range(200):
+        rng = np.random.default_rng([seed, 4])
+        label, values = rng.normal(size=64), rng.normal(size=(64, 4))
+        values[:, 0] += 0.5 * label
+        values -= values.mean(axis=1, keepdims=True)
+        found = st.rank_correlation(values, label, np.zeros(64, int), centre_differences=True)
+        covered.append((found.low[0] <= truth) & (truth <= found.high[0]))
+    assert np.mean(covered) >= 0.88

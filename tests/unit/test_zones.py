@@ -121,9 +121,38 @@ def test_tumour_and_liver_that_do_not_touch_have_no_border():
 
 
 def test_a_margin_narrower_than_the_uncertainty_is_refused():
-    result = mapped(generator.tissue(seed=0), margin_um=100)
+    result, plain = mapped(generator.tissue(seed=0), margin_um=100), mapped(generator.tissue(seed=0))
     assert (result.obs[keys.ZONE] == "none").all()
-    assert "uncertainty" in result.uns["livermet"]["border_reason"]
+    meta = result.uns["livermet"]
+    assert "uncertainty" in meta["zone_reason"] and "uncertainty" in zones.border_summary(result)["reason"]
+    # Border and distance stand, and other half-widths find their zones.
+    assert meta["border_reason"] == "" and meta["border_source"] == "expression" and meta["interface_mm"] > 1
+    np.testing.assert_array_equal(result.obs[keys.SIGNED_DISTANCE], plain.obs[keys.SIGNED_DISTANCE])
+    row = {"library_id": "S1", "patient_id": "P", "timepoint": "T0_pre", "tissue": "liver_met"}
+    limits = {"core_um": 500.0, "distant_um": 1000.0, "tile_um": 50.0, "min_spots": 10, "min_cells": 100}
+    tables = [
+        zones.margin_sensitivity(section_of(found, row=row), half_widths=[100.0, 250.0, 500.0], **limits)
+        for found in (result, plain)
+    ]
+    pd.testing.assert_frame_equal(*tables)
+    reasons = tables[0].drop_duplicates("margin_um").set_index("margin_um")["reason"]
+    assert "not wider" in reasons[100.0] and reasons[250.0] == reasons[500.0] == ""
+
+
+def test_a_section_without_border_has_its_reason_for_zones_too():
+    tissue = generator.tissue(seed=0)
+    meta = mapped(tissue, tissue.fractions.assign(hepatocyte=0.02), margin_um=100).uns["livermet"]
+    assert meta["zone_reason"] == meta["border_reason"] and "no liver" in meta["zone_reason"]
+
+
+def test_spots_that_share_their_places_have_no_border():
+    tissue = generator.tissue(seed=0)
+    twice = generator.Tissue(
+        np.vstack([tissue.xy, tissue.xy]), np.tile(tissue.distance, 2), pd.concat([tissue.fractions] * 2)
+    )
+    result = mapped(twice)
+    assert "share their place" in result.uns["livermet"]["border_reason"]
+    assert result.obs[keys.SIGNED_DISTANCE].isna().all()
 
 
 def test_zones_by_distance():

@@ -59,7 +59,8 @@ def current_state():
     response, tables = config["response"], STUDY.data.tables
     derived = derive_labels(tables, declared=config["labels"], trial=STUDY.trial)
     measured = looks.measured_patients(scope_rows("cohort", "all"), tables["blood"].rows, config=response)
-    return looks.data_state(derived.labels.to_dict("records"), label=response["primary_label"], measured=measured)
+    seen = {"label": response["primary_label"], "endpoints": config["survival"]["endpoints"], "measured": measured}
+    return looks.data_state(derived.labels.to_dict("records"), **seen)
 
 
 def earlier_states(scope):

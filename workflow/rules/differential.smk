@@ -76,6 +76,7 @@ rule differential_expression:
                 "min_patients_per_arm",
             )
         },
+        earlier_looks=lambda wc: earlier_looks(wc.scope),
         goes_with=label_timepoints(config["response"]["primary_label"], config["labels"]),
         libraries=lambda wc: scope_rows(wc.scope, "cells"),
         seed=config["seed"],

@@ -51,7 +51,7 @@ rule measure_invasion:
         moran={
             "n_genes": config["invasion"]["n_spatial_genes"],
             "min_expressed": config["invasion"]["min_expressed"],
-            "min_spots": config["invasion"]["min_spots_genes"],
+            "min_observations": config["invasion"]["min_spots_genes"],
         },
         seed=config["seed"],
     message:

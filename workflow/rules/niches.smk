@@ -3,8 +3,8 @@ Niches and neighbourhoods.
 
 Takes all mapped sections of a scope; leaves niches common to them by two definitions, with their composition,
 stability, agreement and structure beyond distance; the neighbourhood of cell types in each section against a null
-within distances to the border, and distances between single cells where they are resolved; the labelled sections that
-people open, and figures of each section and of all.
+within distances to the border, their co-occurrence at several distances, and distances between single cells where they
+are resolved; the labelled sections that people open, and figures of each section and of all.
 """
 
 
@@ -21,6 +21,7 @@ rule find_niches:
         consensus="<results>/{scope}/niche_consensus.tsv",
         structure="<results>/{scope}/niche_structure.tsv",
         neighbourhood="<results>/{scope}/neighbourhood.tsv",
+        cooccurrence="<results>/{scope}/cooccurrence.tsv",
         contacts="<results>/{scope}/contacts.tsv",
     log:
         "<logs>/find_niches/{scope}.log",
@@ -114,6 +115,7 @@ rule label_section:
 rule plot_section:
     input:
         section="<results>/{scope}/sections/{library}/spatial.h5ad",
+        profiles="<results>/{scope}/sections/{library}/distance_profiles.parquet",
         niches="<results>/{scope}/niches.tsv",
     output:
         figure=report(
@@ -136,6 +138,7 @@ rule plot_section:
         code=script_digest("plot_section.py"),
         title=lambda wc: wc.library,
         n_types=8,
+        min_spots=3,
         spatial=config["spatial"],
         simulated=SIMULATED,
     message:
@@ -155,6 +158,7 @@ rule plot_sections:
         neighbourhood="<results>/{scope}/neighbourhood.tsv",
         consensus="<results>/{scope}/niche_consensus.tsv",
         contacts="<results>/{scope}/contacts.tsv",
+        profiles="<results>/{scope}/distance_profiles.parquet",
     output:
         niches=report(
             "<results>/{scope}/figures/niches.png",
@@ -214,7 +218,8 @@ rule plot_sections:
             "min_spots": config["spatial"]["min_spots_per_zone"],
             "min_cells": config["spatial"]["min_cells_per_zone"],
         },
-        profiles={"bin_um": config["neighbourhood"]["bin_um"], "min_spots": 3, "n_types": 16},
+        profiles={"min_spots": 3, "n_types": 16},
+        invasion={key: config["invasion"][key] for key in ("bin_um", "spot_bin_um")},
         niches=config["niches"],
         spatial=config["spatial"],
         neighbourhood=config["neighbourhood"],

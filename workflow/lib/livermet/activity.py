@@ -19,7 +19,7 @@ from anndata import AnnData
 from scipy import stats
 
 from livermet import keys
-from livermet.differential import LABEL_ONLY, TYPE, design_factors, rounded
+from livermet.differential import TYPE, design_factors, rounded
 from livermet.pseudobulk import PROFILE, STRATUM, ambient_genes, expressed_genes
 from livermet.response import read_label
 from livermet.statistics import benjamini_hochberg, permutation_p
@@ -107,9 +107,9 @@ def contrast_activity(
 ) -> pd.DataFrame:
     """Activity of each set in the contrast of the label, for the types that were compared.
 
-    Hypothesis of ``p``: among the patients (of one centre, where the centre is in the design) a set's activity doesn't
-    go with the label. Unit: the patient. Permutation of labels
-    (:func:`livermet.statistics.permutation_p`); q: Benjamini-Hochberg over the sets of a type.
+    Hypothesis of ``p``: among the patients of a centre a set's activity doesn't go with the label. Unit: the patient.
+    Permutation of labels within centre (:func:`livermet.statistics.permutation_p`), whether or not the centre is in the
+    design of the genes; q: Benjamini-Hochberg over the types and sets of a modality, as for the family of features.
 
     Parameters
     ----------
@@ -142,13 +142,13 @@ def contrast_activity(
         here &= activity[keys.TIMEPOINT].isin(response["timepoints"]) & activity[keys.TISSUE].isin(response["tissues"])
         here &= activity[keys.PATIENT].isin(numbers.index)
         values = activity[here].pivot_table(index=keys.PATIENT, columns="set", values="activity")
-        table = table.join(
-            _difference(values, numbers, test["design"], patients, names[keys.MODALITY], response, seed), on="set"
-        )
+        table = table.join(_difference(values, numbers, patients, names[keys.MODALITY], response, seed), on="set")
         tables.append(table.assign(**names, n_alt=test["n_alt"], n_ref=test["n_ref"]))
     if not tables:
         return pd.DataFrame(columns=CONTRAST_COLUMNS)
     table = pd.concat(tables, ignore_index=True)
+    for _, family in table.dropna(subset="p").groupby(keys.MODALITY):
+        table.loc[family.index, "q"] = benjamini_hochberg(family["p"].to_numpy(float))
     measured = ["activity", "p_genes", "difference", "p", "q"]
     table[measured] = table[measured].map(rounded)
     return table.sort_values([*TYPE, "set"], ignore_index=True)[CONTRAST_COLUMNS]
@@ -157,22 +157,19 @@ def contrast_activity(
 def _difference(
     values: pd.DataFrame,
     numbers: pd.Series,
-    design: str,
     patients: pd.DataFrame,
     modality: str,
     response: Mapping[str, Any],
     seed: int,
 ) -> pd.DataFrame:
-    """Difference of the classes' mean activity (values: patients x sets) with p and q, by set."""
+    """Difference of the classes' mean activity (values: patients x sets) with p, by set."""
     if values.empty:
-        return pd.DataFrame(columns=["difference", "p", "q"], dtype=float)
+        return pd.DataFrame(columns=["difference", "p"], dtype=float)
     y = numbers.reindex(values.index).to_numpy()
-    strata = np.zeros(len(y), dtype=int)
-    if design != LABEL_ONLY:
-        strata = design_factors(patients, values.index.to_numpy(str), modality)[keys.CENTRE]
+    strata = design_factors(patients, values.index.to_numpy(str), modality)[keys.CENTRE]
     test = permutation_p(values.to_numpy(), y, strata, n_permutations=response["n_permutations"], seed=seed)
     table = pd.DataFrame({"difference": values[y == 1].mean() - values[y == 0].mean()}, index=values.columns)
-    return table.assign(p=test.p, q=benjamini_hochberg(test.p))
+    return table.assign(p=test.p)
 
 
 def set_activity(values: pd.DataFrame, sets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

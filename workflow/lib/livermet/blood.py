@@ -35,7 +35,11 @@ TIMEPOINTS = {
 FALL_PERCENTS = (50, 20, 70, 90)
 SLOPE_DAYS = 28
 MIN_SLOPE_VALUES = 3
-LOG2_ANALYTES = ("ca199", "cea")
+# Analytes that are compared as they are: spread around a mean rather than over orders of magnitude, or points. All
+# others are compared as log2, in the feature table (hence response, survival, prediction) as among the biomarkers.
+LINEAR = ("albumin", "mgps", "mps", "kras_detected")
+LOG2 = "log2 "  # heads the unit of a value on that scale
+NO_LOGARITHM = "zero or negative, no logarithm"
 NEUTROPHIL_BASED = ("neutrophils", "nlr", "sii", "mps")
 
 
@@ -153,13 +157,18 @@ class Index(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """One value of a patient at a timepoint; ``value`` is None where it is left out and ``reason`` says why."""
+    """One value of a patient at a timepoint; ``value`` is None where it is left out and ``reason`` says why.
+
+    ``value`` is on the scale of the tests, which ``unit`` names; ``level`` is what it was made of, in the unit without
+    log2.
+    """
 
     timepoint: str
     feature: str
     value: float | None
     unit: str
     reason: str
+    level: float | None = None
 
 
 def ca199_course(
@@ -342,6 +351,21 @@ def windowed(
     return found
 
 
+def linear_analytes(analytes: Iterable[str], values: Iterable[float]) -> frozenset[str]:
+    """Analytes and indices of a cohort that are compared as they are; all others are compared as log2.
+
+    Albumin and scores (``LINEAR``), and analytes without a recipe of which any value is 0 or below, such as a base
+    excess: they may be no concentrations. A 0 of an analyte with a recipe is one below the limit of its assay.
+
+    Parameters
+    ----------
+    analytes, values
+        Of every row of blood.tsv, of all patients, so that a scale is the same for all of them.
+    """
+    below = {name for name, value in zip(analytes, values, strict=True) if value <= 0}
+    return frozenset(LINEAR) | {name for name in below if canonical_unit(name) is None}
+
+
 def measures(
     draws: Sequence[Row],
     *,
@@ -349,12 +373,14 @@ def measures(
     surgery: int | None,
     windows: Mapping[str, Sequence[int]],
     mixed: Collection[str] = (),
+    linear: Collection[str] = LINEAR,
 ) -> list[Measure]:
-    """Values of one patient at each timepoint, in canonical units, and what was left out.
+    """Values of one patient at each timepoint on the scale of the tests, and what was left out.
 
-    Of several usable values the last counts at T0 and the one nearest to the middle of the window at the others. CA19-9
-    and CEA are on the log2 scale. KRAS VAF is log10(x + LOD/2), with x of 0 where it was not detected, beside
-    ``kras_detected``, 0 or 1.
+    Of several usable values the last counts at T0 and the one nearest to the middle of the window at the others. Values
+    are log2 of the canonical unit, but for those of ``linear``; one of 0 or below has no logarithm and is left out, as
+    is a censored one. KRAS VAF is log2(x + LOD/2), with x of 0 where it was not detected, beside ``kras_detected``, 0
+    or 1.
 
     Parameters
     ----------
@@ -362,6 +388,9 @@ def measures(
         As for :func:`windowed`.
     mixed
         Analytes without recipe that come in several units: they are left out.
+    linear
+        As :func:`linear_analytes` finds them in the cohort. Without, values of 0 or below are left out of every analyte
+        but those of ``LINEAR``.
     """
     draws = sorted(draws, key=lambda row: row["day"])
     disturbed = disturbed_days(draws)
@@ -373,9 +402,13 @@ def measures(
         if rows is None:
             continue
         dated = [
-            (row["day"], Measure(timepoint, *measure)) for row in rows for measure in _measured(row, disturbed, mixed)
+            (row["day"], measure)
+            for row in rows
+            for measure in _measured(row, disturbed, mixed, timepoint=timepoint, linear=linear)
         ]
-        dated += [(i.day, Measure(timepoint, i.name, i.value, i.unit, i.reason)) for i in indices(rows)]
+        dated += [
+            (i.day, _on_scale(Measure(timepoint, i.name, i.value, i.unit, i.reason), linear)) for i in indices(rows)
+        ]
         target = (surgery if anchored == "surgery" else start) + (last if timepoint == "T0_pre" else (first + last) / 2)
         usable: dict[str, tuple[float, Measure]] = {}
         for day, measure in dated:
@@ -539,9 +572,9 @@ def _index(given: Sequence[Row], parts: Sequence[str], function: Callable[..., f
 
 
 def _measured(
-    row: Row, disturbed: Mapping[int, str], mixed: Collection[str]
-) -> list[tuple[str, float | None, str, str]]:
-    """Features of one row, as (feature, value, unit, reason)."""
+    row: Row, disturbed: Mapping[int, str], mixed: Collection[str], *, timepoint: str, linear: Collection[str]
+) -> list[Measure]:
+    """Features of one row, on the scale of the tests."""
     analyte, recipe = row["analyte"], canonical_unit(row["analyte"])
     unit, censor = recipe or row["unit"], _censor(row)
     value, reason = row["value"], ""
@@ -558,24 +591,34 @@ def _measured(
             reason = str(error)
     if not reason and (censor == ">" or (censor and analyte != "kras_vaf")):
         reason = "censored value"
-    if not reason and analyte in LOG2_ANALYTES and value <= 0:
-        reason = "zero or negative, no logarithm"
-    if reason:
-        return [(analyte, None, unit, reason)]
-    if analyte == "kras_vaf":
-        return _kras(row, value)
-    return (
-        [(analyte, math.log2(value), f"log2 {unit}", "")] if analyte in LOG2_ANALYTES else [(analyte, value, unit, "")]
-    )
+    if not reason and analyte == "kras_vaf":
+        found = _kras(row, value)
+    else:
+        found = [(analyte, None if reason else value, unit, reason)]
+    return [_on_scale(Measure(timepoint, *one), linear) for one in found]
+
+
+def _on_scale(measure: Measure, linear: Collection[str]) -> Measure:
+    """A measure of a level as it is compared: log2, but for ``linear``; left out where that has no logarithm."""
+    level = measure.value
+    if measure.reason or level is None:
+        return measure
+    if measure.feature in linear:
+        return measure._replace(level=level)
+    if level <= 0:
+        return measure._replace(value=None, reason=NO_LOGARITHM)
+    return measure._replace(value=math.log2(level), unit=f"{LOG2}{measure.unit}", level=level)
 
 
 def _kras(row: Row, value: float) -> list[tuple[str, float | None, str, str]]:
-    """VAF on the log scale, and whether mutated KRAS was detected; without a limit of detection the latter alone."""
+    """Features as (feature, value, unit, reason): VAF with half the limit of detection added, and whether mutated KRAS
+    was detected; without a limit of detection the latter alone.
+    """
     below = _censor(row) == "<"
     lod = row["value"] if below and row.get("lod") is None else row.get("lod")
     limit = 0.0 if lod is None else convert("kras_vaf", lod, row["unit"])
     detected = float(not below and value > 0 and value >= limit)
     vaf = (None, "no limit of detection (column lod)")
     if limit > 0:
-        vaf = (math.log10((0.0 if below else value) + limit / 2), "")
-    return [("kras_detected", detected, "0 or 1", ""), ("kras_vaf", vaf[0], "log10 fraction", vaf[1])]
+        vaf = ((0.0 if below else value) + limit / 2, "")
+    return [("kras_detected", detected, "0 or 1", ""), ("kras_vaf", vaf[0], "fraction", vaf[1])]

@@ -30,7 +30,17 @@ import numpy as np
 import pandas as pd
 
 from livermet import keys
-from livermet.blood import SLOPE_DAYS, WINDOWS, Ca199Rules, ca199_course, ca199_values, measures
+from livermet.blood import (
+    LOG2,
+    SLOPE_DAYS,
+    WINDOWS,
+    Ca199Rules,
+    Measure,
+    ca199_course,
+    ca199_values,
+    linear_analytes,
+    measures,
+)
 from livermet.course import Course, patient_course
 from livermet.units import canonical_unit, convert
 
@@ -53,9 +63,6 @@ TIMEPOINTS = {
     NADIR: "T0_pre to T1_reeval",
 }
 CA199 = "ca199"
-# Analytes that are compared as they are: spread around a mean rather than over orders of magnitude, or points.
-LINEAR = ("albumin", "mgps", "mps", "kras_detected")
-LOG2_OF_10 = math.log2(10)
 # In the words of livermet.blood: what makes CA19-9 no marker of a patient.
 UNMARKED = re.compile(r"non-secretor|cholestasis|not (be )?above")
 
@@ -85,36 +92,34 @@ def blood_series(blood: pd.DataFrame, treatment: pd.DataFrame, local_treatment: 
 
     Returns
     -------
-    ``SERIES_COLUMNS``. ``value`` is on the scale of the tests: log2, but for albumin, scores, and analytes without a
-    recipe that have a value of 0 or below anywhere; ``unit`` says which. ``level`` is in the canonical unit of the
-    analyte (``level_unit``), as is ``uln``. ``days_on_treatment`` counts from the first day of treatment, without one
+    ``SERIES_COLUMNS``. ``value`` is on the scale of the tests, as in the feature table
+    (:func:`livermet.blood.linear_analytes`); ``unit`` says which. ``level`` is in the canonical unit of the analyte
+    (``level_unit``), as is ``uln``. ``days_on_treatment`` counts from the first day of treatment, without one
     from enrolment. ``counts`` is 1 up to the end of the first course. A value that can't be used has a ``reason``
     and neither value nor level.
     """
     blood = blood.assign(value=pd.to_numeric(blood["value"]))
     units = blood.groupby("analyte")["unit"].nunique()
     mixed = [str(name) for name in units.index[units > 1] if canonical_unit(name) is None]
-    below = blood.loc[blood["value"] <= 0, "analyte"].unique()
-    linear = {*LINEAR, *(name for name in below if canonical_unit(name) is None)}
+    scale = {"mixed": mixed, "linear": linear_analytes(blood["analyte"], blood["value"])}
     rows = []
     for patient, (course, draws) in _courses(blood, treatment, local_treatment).items():
         start, end = course.start or 0, math.inf if course.end is None else course.end[0]
         for day in sorted({row["day"] for row in draws}):
             drawn = [row for row in draws if row["day"] == day]
             last = {row["analyte"]: row for row in drawn}
-            found = measures(drawn, start=day, surgery=None, windows={"T0_from_treatment": (0, 0)}, mixed=mixed)
+            found = measures(drawn, start=day, surgery=None, windows={"T0_from_treatment": (0, 0)}, **scale)
             chosen = {}
             for measure in found:
                 if measure.feature not in chosen or not measure.reason:
                     chosen[measure.feature] = measure
             for name, measure in sorted(chosen.items()):
                 row = last.get(name, {})
-                value, unit, level, level_unit, reason = _scaled(measure, linear)
                 uln = row.get("uln")
                 if uln is not None and canonical_unit(name):
                     uln = convert(name, uln, row["unit"])
-                scaled = (value, unit, level, level_unit, uln, row.get("platform") or "")
-                rows.append((patient, name, day, day - start, *scaled, int(day <= end), reason))
+                place, ending = (patient, name, day, day - start), (int(day <= end), measure.reason)
+                rows.append((*place, *_scaled(measure), uln, row.get("platform") or "", *ending))
     table = pd.DataFrame(rows, columns=SERIES_COLUMNS)
     table = table.sort_values([keys.PATIENT, "analyte", "day"], kind="stable", ignore_index=True)
     logger.info("blood: %d values of %d patients", int(table["value"].notna().sum()), table[keys.PATIENT].nunique())
@@ -199,28 +204,19 @@ def _records(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     return dict(sorted(grouped.items()))
 
 
-def _scaled(measure: Any, linear: set[str]) -> tuple[float, str, float, str, str]:
-    """Value and unit on the scale of the tests, level and unit for people, and the reason why there is neither."""
-    scale, _, rest = measure.unit.partition(" ")
-    if measure.reason:
-        return math.nan, "", math.nan, rest if scale in ("log2", "log10") else measure.unit, measure.reason
-    value = float(measure.value)
-    if scale == "log2":
-        return value, measure.unit, 2.0**value, rest, ""
-    if scale == "log10":
-        return value * LOG2_OF_10, f"log2 {rest}", 10.0**value, rest, ""
-    if measure.feature in linear:
-        return value, measure.unit, value, measure.unit, ""
-    if value <= 0:
-        return math.nan, "", math.nan, measure.unit, "zero or negative, no logarithm"
-    return math.log2(value), f"log2 {measure.unit}", value, measure.unit, ""
+def _scaled(measure: Measure) -> tuple[float, str, float, str]:
+    """Value and unit on the scale of the tests, level and unit for people; numbers are NaN where there is a reason."""
+    level_unit = measure.unit.removeprefix(LOG2)
+    if measure.value is None or measure.level is None:
+        return math.nan, "", math.nan, level_unit
+    return measure.value, measure.unit, measure.level, level_unit
 
 
 def _unit_of(measure: str, unit: str) -> str:
     """Unit of a measure of values in ``unit``."""
     if measure == BASELINE or not unit:
         return unit
-    if unit.startswith("log2 "):
+    if unit.startswith(LOG2):
         return f"log2 fold per {SLOPE_DAYS} days" if measure == SLOPE else "log2 fold"
     return f"{unit} per {SLOPE_DAYS} days" if measure == SLOPE else f"difference, {unit}"
 

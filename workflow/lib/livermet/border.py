@@ -119,8 +119,11 @@ def tumour_mask(
     """
     n_spots = len(malignant)
     nothing = np.zeros(n_spots, dtype=bool)
-    if n_spots == 0 or np.isnan(malignant).all():
-        return Mask(nothing, nothing.copy(), nothing.copy(), np.full(n_spots, np.nan), "no abundances")
+    fault = "no abundances" if n_spots == 0 or np.isnan(malignant).all() else ""
+    if pitch_um == 0:
+        fault = f"half of the {unit} or more share their place with another"
+    if fault:
+        return Mask(nothing, nothing.copy(), nothing.copy(), np.full(n_spots, np.nan), fault)
     both = np.column_stack([malignant, hepatocyte])
     near = np.nan_to_num(smooth(both, graph, rings=1))
     wide = np.nan_to_num(smooth(both, graph, rings=3))

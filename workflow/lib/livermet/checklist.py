@@ -3,7 +3,7 @@
 Items of REMARK (McShane et al. 2005; explained by Altman et al. 2012) and of TRIPOD+AI (Collins et al. 2024), in
 words of our own. An item is *reported* where the run holds what it asks for, with the value or where it stands; *not
 applicable* where nothing of the kind was done, with the reason; and *by the authors* for all that no run can know. What
-did not run is never said to be reported.
+did not run is never said to be reported. Every sentence is computed from the run's tables, or is true of every run.
 """
 
 from __future__ import annotations
@@ -15,10 +15,18 @@ from typing import Any
 import pandas as pd
 
 from livermet import keys
+from livermet.blood import INDICES
+from livermet.compared import is_compositional
 
 COLUMNS = ("guideline", "item", "topic", "asks", "status", "value", "place")
 REPORTED, NOT_APPLICABLE, AUTHORS = "reported", "not applicable", "by the authors"
 REMARK, TRIPOD, RUN = "REMARK", "TRIPOD+AI", "this run"
+# Features that somebody cut before us: scores of points by published cut-points, and what an assay detects or not.
+CUT_SCORES = tuple(name for name, (_, unit, _) in INDICES.items() if unit == "score")
+DETECTED = ("kras_detected",)
+BOTH_MODELS = "clinical+tissue"
+# What is asked of tables of tests, one that did not run having no rows.
+OF_TESTS = ("status", "analysis", "adjusted_for", "model", "validation", "family", "feature", "analyte")
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Facts:
 
     def tested(self, name: str) -> pd.DataFrame:
         """Rows of a table that were tested; none where the table did not run."""
-        table = self.tables.get(name, pd.DataFrame(columns=["status"]))
+        table = self.tables.get(name, pd.DataFrame(columns=list(OF_TESTS)))
         return table[table["status"] == "tested"]
 
 
@@ -126,6 +134,19 @@ def _number(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
+def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose estimate is adjusted for centre; in a study of one centre there are none."""
+    return rows[rows["adjusted_for"].fillna("").str.startswith("centre")]
+
+
+def _analysis(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    return rows[rows["analysis"] == name]
+
+
+def _and(values: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(values[:-1]), *values[-1:]) if part)
+
+
 def _authors(value: str = "") -> Callable[[Facts], Entry]:
     return lambda facts: Entry(AUTHORS, value)
 
@@ -157,7 +178,7 @@ def _patients(facts: Facts) -> Entry:
 
 def _treatments(facts: Facts) -> Entry:
     treatment = facts.tables["treatment"]
-    value = f"first and later regimens: {_counts(treatment['regimen'])}" if len(treatment) else ""
+    value = f"rows by regimen, of any line: {_counts(treatment['regimen'])}" if len(treatment) else ""
     return _filled(value, "study/tables/treatment.tsv", "the study has no treatment.tsv")
 
 
@@ -189,9 +210,9 @@ def _endpoint(facts: Facts) -> Entry:
     known = own[own["value"] != ""]
     value = f"{facts.label.replace('_', ' ')}: {_number(len(known), 'patient')} with a value"
     if len(own) and own["kind"].iloc[0] == "survival":
-        value += f", {_events(known)} events"
+        value += f", {_number(_events(known), 'event')}"
     if facts.blind:
-        value += "; labels are permuted (blinded run)"
+        return Entry(REPORTED, f"{value}; labels are permuted (blinded run)", "study/labels.tsv")
     return Entry(REPORTED, value, "study/labels.tsv, with the rows that each comes from")
 
 
@@ -211,10 +232,11 @@ def _candidates(facts: Facts) -> Entry:
         return Entry(NOT_APPLICABLE, "no feature was there to be examined")
     families = rows.groupby([keys.MODALITY, "family"]).ngroups
     roles = rows["role"].value_counts()
+    tested, refused = (int((rows["status"] == status).sum()) for status in ("tested", "refused"))
     value = (
-        f"{_number(len(rows), 'feature')} in {families} families, {int(roles.get('confirmatory', 0))} declared and "
-        f"{int(roles.get('exploratory', 0))} exploratory; {int((rows['status'] == 'tested').sum())} tested, the others "
-        f"refused with their reason"
+        f"{_number(len(rows), 'feature')} in {families} famil{'y' if families == 1 else 'ies'}, "
+        f"{int(roles.get('confirmatory', 0))} declared and {int(roles.get('exploratory', 0))} exploratory; {tested} "
+        f"tested, {refused} refused" + ", each with its reason" * bool(refused)
     )
     return Entry(REPORTED, value, "associations.tsv, response_filtered.tsv")
 
@@ -235,12 +257,16 @@ def _statistics(facts: Facts) -> Entry:
     rows = facts.associations[facts.associations["status"] == "tested"]
     if rows.empty:
         return Entry(NOT_APPLICABLE, "nothing was tested")
-    value = (
-        f"permutation of labels within centre, two-sided, up to {config['n_permutations']} draws; Holm at "
-        f"{config['alpha'] / config['planned_looks']:.3g} for declared features, Benjamini-Hochberg at "
-        f"{config['fdr']:.3g} in each exploratory family"
-    )
-    return Entry(REPORTED, value, "report, Methods")
+    within = len(_adjusted(rows))
+    where = {0: "over all patients", len(rows): "within centre"}.get(within, f"within centre (of {within} features)")
+    what = "log-rank scores" if (rows["effect_kind"] == "log_hr_per_sd").all() else "labels"
+    parts = [f"permutation of {what} {where}, two-sided, at most {config['n_permutations']} draws"]
+    corrections = {
+        "confirmatory": f"Holm at {config['alpha'] / config['planned_looks']:.3g} for declared features",
+        "exploratory": f"Benjamini-Hochberg at {config['fdr']:.3g} in each exploratory family",
+    }
+    parts += [words for role, words in corrections.items() if (rows["role"] == role).any()]
+    return Entry(REPORTED, "; ".join(parts), "report, Methods")
 
 
 def _missing(facts: Facts) -> Entry:
@@ -254,8 +280,21 @@ def _missing(facts: Facts) -> Entry:
 
 
 def _cut_points(facts: Facts) -> Entry:
-    value = "no feature was cut at a point: all are tested as they are, compositions as centred log-ratios"
-    return Entry(REPORTED, value, "features.parquet")
+    rows = facts.tested("associations")
+    survival, blood = facts.tested("survival"), facts.tested("biomarkers")
+    names = {*rows["feature"], *survival["feature"], *blood["analyte"]}
+    if not names:
+        return Entry(NOT_APPLICABLE, "nothing was tested")
+    parts = ["no cut-point was sought in the data"]
+    if any(map(is_compositional, {*rows["family"], *survival["family"]})):
+        parts.append("compositions are compared as centred log-ratios")
+    if (rows["effect_kind"] == "spearman_rho").any():
+        parts.append("values are compared by their ranks")
+    if scores := [name for name in CUT_SCORES if name in names]:
+        parts.append(f"scores by published cut-points among the features: {', '.join(scores)}")
+    if detected := [name for name in DETECTED if name in names]:
+        parts.append(f"detected or not: {', '.join(detected).replace('_', ' ')}")
+    return Entry(REPORTED, "; ".join(parts), "features.parquet")
 
 
 def _flow(facts: Facts) -> Entry:
@@ -265,9 +304,15 @@ def _flow(facts: Facts) -> Entry:
     with_data = status.loc[status["status"] == "ok", "patient_id"].nunique()
     rows = facts.associations[facts.associations["status"] == "tested"]
     most = int(rows["n"].max()) if len(rows) else 0
-    value = f"{enrolled} enrolled, {with_data} with a library that passed, up to {most} in a comparison"
+    value = (
+        f"{enrolled} enrolled, {with_data} with a library that passed, {f'up to {most}' if most else 'none'} in a test"
+    )
     events = [(name, _labels(facts, name)) for name in ("os", "pfs")]
-    words = [f"{name}: {_events(own[own['value'] != ''])} events" for name, own in events if (own["value"] != "").any()]
+    words = [
+        f"{name}: {_number(_events(own[own['value'] != '']), 'event')}"
+        for name, own in events
+        if (own["value"] != "").any()
+    ]
     return Entry(REPORTED, "; ".join([value, *words]), "report, Patients (flow)")
 
 
@@ -284,51 +329,63 @@ def _characteristics(facts: Facts) -> Entry:
 
 
 def _standard_variables(facts: Facts) -> Entry:
-    confounding = facts.tables.get("confounding")
-    if confounding is None or confounding.empty:
-        return Entry(AUTHORS, "no table of the label against the design was made")
-    value = f"{_number(len(confounding), 'row')} of the label against centre, batch, sampling and treatment"
+    confounding = facts.tables.get("confounding", pd.DataFrame(columns=["factor", "strength"]))
+    rows = confounding[confounding["strength"].notna()]
+    if rows.empty:
+        return Entry(AUTHORS, "the label was compared with no variable of the design")
+    factors = [str(name).replace("_", " ") for name in rows["factor"].drop_duplicates()]
+    value = f"{_number(len(rows), 'comparison')} of the label with {_and(factors)}"
     return Entry(REPORTED, f"{value}; features against prognostic variables by the authors", "confounding.tsv")
 
 
 def _univariable(facts: Facts) -> Entry:
-    n = len(facts.associations[facts.associations["status"] == "tested"])
-    if not n:
+    rows = facts.associations[facts.associations["status"] == "tested"]
+    times = _analysis(facts.tested("survival"), "primary")
+    if rows.empty and times.empty:
         return Entry(NOT_APPLICABLE, "nothing was tested: " + facts.verdict["headline"])
-    times = len(facts.tested("survival"))
-    value = f"{_number(n, 'feature')} with effect, 95 % interval and p"
-    value += f"; {_number(times, 'hazard ratio')}" * bool(times)
-    return Entry(REPORTED, value, "associations.tsv" + ", survival.tsv" * bool(times))
+    with_interval = int(rows[["ci_low", "ci_high"]].notna().all(axis=1).sum())
+    parts, places = [], []
+    if len(rows):
+        parts.append(f"{_number(len(rows), 'feature')} with effect and p, {with_interval} with a 95 % interval")
+        places.append("associations.tsv")
+    if len(times):
+        parts.append(_number(len(times), "hazard ratio"))
+        places.append("survival.tsv")
+    return Entry(REPORTED, "; ".join(parts), ", ".join(places))
 
 
 def _multivariable(facts: Facts) -> Entry:
     joint = facts.tested("biomarkers")
-    joint = joint[joint["model"] == "joint"] if "model" in joint else joint.iloc[:0]
-    rows = facts.tables["associations"]
-    adjusted = rows[(rows["status"] == "tested") & (rows["adjusted_for"].fillna("") != "")]
-    parts = [f"{_number(len(adjusted), 'estimate')} adjusted for centre"] if len(adjusted) else []
-    parts += [f"{_number(len(joint), 'term')} of a joint model of blood"] if len(joint) else []
+    found = {
+        "associations.tsv": (_adjusted(facts.tested("associations")), "estimate", "adjusted for centre"),
+        "survival.tsv": (_adjusted(facts.tested("survival")), "hazard ratio", "adjusted for centre"),
+        "biomarkers.tsv": (joint[joint["model"] == "joint"], "term", "of a joint model of blood"),
+    }
+    parts = [f"{_number(len(rows), noun)} {words}" for rows, noun, words in found.values() if len(rows)]
     if not parts:
-        return Entry(NOT_APPLICABLE, "no adjusted estimate was made")
-    return Entry(REPORTED, "; ".join(parts), "associations.tsv" + ", biomarkers.tsv" * bool(len(joint)))
+        return Entry(NOT_APPLICABLE, "no adjusted estimate of response or survival was made")
+    return Entry(REPORTED, "; ".join(parts), ", ".join(name for name, (rows, *_) in found.items() if len(rows)))
 
 
 def _with_standard(facts: Facts) -> Entry:
     predictors = facts.tested("predictors")
     if predictors.empty:
         return Entry(NOT_APPLICABLE, _no_predictor(facts))
-    return Entry(REPORTED, f"models: {_counts(predictors['model'].drop_duplicates())}", "predictors.tsv")
+    if not (predictors["model"] == BOTH_MODELS).any():
+        return Entry(NOT_APPLICABLE, f"no model of both was fitted, but of {_model_names(facts)} alone")
+    return Entry(REPORTED, f"models: {_model_names(facts)}", "predictors.tsv")
 
 
 def _further(facts: Facts) -> Entry:
-    rows = facts.tables["associations"]
-    sensitivity = int(((rows["analysis"] == "sensitivity") & (rows["status"] == "tested")).sum())
-    robustness = len(facts.tables.get("robustness", ()))
-    parts = [f"{sensitivity} rows of sensitivity analyses"] if sensitivity else []
-    parts += [f"{robustness} features without one centre at a time"] if robustness else []
+    rows = _analysis(facts.tested("associations"), "sensitivity")
+    robustness = facts.tables.get("robustness", pd.DataFrame(columns=["n_centres_left_out"]))
+    without = robustness[robustness["n_centres_left_out"].fillna(0) > 0]
+    parts = [f"{_number(len(rows), 'row')} of sensitivity analyses"] if len(rows) else []
+    parts += [f"{_number(len(without), 'feature')} without one centre at a time"] if len(without) else []
     if not parts:
         return Entry(NOT_APPLICABLE, "no sensitivity analysis was possible")
-    return Entry(REPORTED, "; ".join(parts), "associations.tsv" + ", robustness.tsv" * bool(robustness))
+    places = ["associations.tsv"] * bool(len(rows)) + ["robustness.tsv"] * bool(len(without))
+    return Entry(REPORTED, "; ".join(parts), ", ".join(places))
 
 
 def _limits(facts: Facts) -> Entry:
@@ -348,16 +405,22 @@ def _looks(facts: Facts) -> str:
     return f"{words}; the ledger holds {_number(len(facts.looks), 'other state')} of the data ({seen})"
 
 
+def _ledger(facts: Facts) -> str:
+    """The ledger of looks, where a run wrote it: one that is blinded, or tested nothing, is no look."""
+    tested = any(len(facts.tested(name)) for name in ("associations", "survival", "biomarkers", "predictors"))
+    return "study/looks.tsv" if facts.looks or (tested and not facts.blind) else ""
+
+
 def _looks_entry(facts: Facts) -> Entry:
-    return Entry(REPORTED, _looks(facts), "study/looks.tsv, with the time of each look")
+    ledger = _ledger(facts)
+    return Entry(REPORTED, _looks(facts), f"{ledger}, with the time of each look" if ledger else "")
 
 
 def _prespecified(facts: Facts) -> Entry:
     n = len(facts.config["confirmatory"])
     value = f"{_number(n, 'feature')} declared; checksum of the section response {facts.run['response_sha256'][:12]}"
-    return Entry(
-        REPORTED, value, "run.json, study/looks.tsv; that it was fixed before looking is for the authors to show"
-    )
+    places = ", ".join(name for name in ("run.json", _ledger(facts)) if name)
+    return Entry(REPORTED, value, f"{places}; that it was fixed before looking is for the authors to show")
 
 
 def _inputs(facts: Facts) -> Entry:
@@ -369,7 +432,7 @@ def _inputs(facts: Facts) -> Entry:
 def _refusals(facts: Facts) -> Entry:
     refused = facts.associations[facts.associations["status"] == "refused"]
     if refused.empty:
-        return Entry(NOT_APPLICABLE, "nothing was refused")
+        return Entry(NOT_APPLICABLE, "no feature was refused")
     return Entry(REPORTED, f"features by code: {_counts(refused['refusal_code'])}", "associations.tsv, report")
 
 
@@ -442,7 +505,7 @@ def _transport(facts: Facts) -> Entry:
 
 
 def _validation(facts: Facts) -> Entry:
-    value = f"models: {_model_names(facts)}; repeated nested cross-validation with everything inside the fold"
+    value = f"models: {_model_names(facts)}; nested cross-validation with everything inside the fold"
     return Entry(REPORTED, value, "predictors.tsv, report, Methods")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from livermet import keys
-from livermet.neighbourhood import permutation, sides, strata
+from livermet.neighbourhood import NO_TYPES, permutation, sides, strata
 from livermet.section import Section
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def contact_table(
 
     Returns
     -------
-    A row per ordered pair of types; one row with the reason where single cells are not resolved.
+    A row per ordered pair of types; one row with the reason where single cells are not resolved or none has a type.
     """
     identity = {name: getattr(section, name) for name in CONTACT_COLUMNS[:4]}
     if section.cell_type is None:
@@ -102,6 +102,9 @@ def contact_table(
         return pd.DataFrame([row]).reindex(columns=list(CONTACT_COLUMNS))
     order = np.lexsort(section.coordinates.T)
     order = order[section.cell_type[order] != keys.UNKNOWN]
+    if not len(order):
+        row = identity | {"null": NO_TYPES, "status": NO_TYPES, "reason": "no cell has a type"}
+        return pd.DataFrame([row]).reindex(columns=list(CONTACT_COLUMNS))
     types, code = np.unique(section.cell_type[order].astype(str), return_inverse=True)
     coordinates = section.coordinates[order]
     # Trends can't be taken out of labels: with the whole width 7.0 % of independent pairs passed, with half 6.1 %.
@@ -154,7 +157,6 @@ def scope_contacts(
         for section in sections
         if len(section.barcodes)
     ]
-    tables = [table for table in tables if len(table)]
     if not tables:
         return pd.DataFrame(columns=list(CONTACT_COLUMNS))
     return pd.DataFrame(

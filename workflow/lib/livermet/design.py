@@ -141,7 +141,7 @@ def _categorical(
     explained = statistics.explained_by_strata(y, values)
     p, how = _permutation(y, values, n_permutations=config["n_permutations"], seed=seed)
     row |= {"measure": "cramers_v" if label.binary else "eta", "strength": float(np.sqrt(max(explained, 0.0)))}
-    row |= {"p": p, "p_method": how, "aliased": aliasing(y, values, centre)}
+    row |= {"p": p, "p_method": how, "aliased": refusals.aliasing(y, values, centre)}
     share = f"{name} explains {explained:.0%} of {label.name}"
     alone = {name: values}
     if name == keys.CENTRE:
@@ -149,11 +149,11 @@ def _categorical(
         what = (
             ("refused", f"R05: {reason}") if reason else ("adjusted", f"{share}; labels are exchanged within centres")
         )
-    elif name in IN_TESTS and (reason := refusals.refuse_confounded(y, np.zeros(len(y)), alone)):
+    elif name in IN_TESTS and (reason := refusals.refuse_confounded_factors(y, centre, alone)):
         what = ("refused", f"R05: {reason}")
     elif row["aliased"] == "a level per patient":
         what = ("nothing", f"a {name} per patient: whether it goes with the label can't be told")
-    elif _rank(centre, values) == _rank(centre):
+    elif refusals.rank(centre, values) == refusals.rank(centre):
         what = ("adjusted", f"{share}; each centre has one {name}, so it is adjusted for with the centre")
     elif row["aliased"] or refusals.imbalance(y, alone):
         what = ("named", f"{share} and is not adjusted for")
@@ -194,30 +194,3 @@ def _permutation(y: np.ndarray, levels: np.ndarray, *, n_permutations: int, seed
 
 def _words(exact: bool, n: int) -> str:
     return f"all {n} arrangements" if exact else f"{n - 1} permutations"
-
-
-def aliasing(y: np.ndarray, levels: np.ndarray, centre: np.ndarray) -> str:
-    """What the design matrix can't tell apart: see :func:`confounding`; "" where the label stands by itself.
-
-    Parameters
-    ----------
-    y
-        The label, one number per patient.
-    levels, centre
-        Level of the factor, and centre, of each patient.
-    """
-    if _rank(levels) == len(y):
-        return "a level per patient"
-    if _rank(levels) == _rank(levels, label=y):
-        return "label"
-    if len(y) > _rank(centre, levels) == _rank(centre, levels, label=y):
-        return "label within centres"
-    return ""
-
-
-def _rank(*factors: np.ndarray, label: np.ndarray | None = None) -> int:
-    """Rank of the design with indicators of all levels, and the label as a further column."""
-    columns = [np.eye(len(names))[codes] for names, codes in (np.unique(f, return_inverse=True) for f in factors)]
-    if label is not None:
-        columns.append(((label - label.mean()) / (label.std() or 1.0))[:, None])
-    return int(np.linalg.matrix_rank(np.hstack(columns)))

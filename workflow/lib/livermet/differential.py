@@ -43,6 +43,7 @@ def differential_expression(
     response: Mapping[str, Any],
     goes_with: Sequence[str],
     scope: str,
+    earlier_looks: int,
     ambient: pd.DataFrame,
     min_count: float,
     min_share: float,
@@ -76,6 +77,8 @@ def differential_expression(
         Timepoints of the tissue that the primary label may be compared in.
     scope
         Only the cohort is tested.
+    earlier_looks
+        Looks at other states of the data that the ledger of looks counts.
     ambient
         Ambient fraction of genes (index) by library_id (columns).
     min_count, min_share
@@ -92,7 +95,7 @@ def differential_expression(
     tested genes, and leads (q_global at most ``response.fdr``).
     """
     label = read_label(labels, response["primary_label"])
-    refusal = _refusal(label, response=response, goes_with=goes_with, scope=scope)
+    refusal = _refusal(label, response=response, goes_with=goes_with, scope=scope, earlier_looks=earlier_looks)
     tables, tests = [], []
     for names, here in _types(profiles, left_out, label, response=response):
         ids = here.obs[keys.PATIENT].to_numpy(str)
@@ -124,11 +127,15 @@ def differential_expression(
     return _finish(tables, tests, fdr=response["fdr"])
 
 
-def _refusal(label: Label, *, response: Mapping[str, Any], goes_with: Sequence[str], scope: str) -> str:
+def _refusal(
+    label: Label, *, response: Mapping[str, Any], goes_with: Sequence[str], scope: str, earlier_looks: int
+) -> str:
     """The first reason why no type can be compared, if any."""
     kind = f"label {label.name} is {label.kind}: expression is compared between the two classes of a binary label"
     reasons = (
-        refusals.refuse_uncounted(scope=scope, look=response["look"], planned_looks=response["planned_looks"]),
+        refusals.refuse_uncounted(
+            scope=scope, look=response["look"], planned_looks=response["planned_looks"], earlier_looks=earlier_looks
+        ),
         refusals.refuse_undefined(label.name, label.numbers.to_numpy()),
         "" if label.binary else f"{kind} (refused: ordinal/continuous label). Lifted by a binary primary_label",
         refusals.refuse_mixed(timepoints=response["timepoints"], tissues=response["tissues"]),

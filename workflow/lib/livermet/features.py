@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from livermet import keys
-from livermet.blood import WINDOWS, measures
+from livermet.blood import WINDOWS, linear_analytes, measures
 from livermet.course import patient_course
 from livermet.refusals import refuse_no_border
 from livermet.units import canonical_unit
@@ -330,12 +330,13 @@ def blood_features(
     blood = blood.assign(value=pd.to_numeric(blood["value"]))
     units = blood.groupby("analyte")["unit"].nunique()
     mixed = [str(name) for name in units.index[units > 1] if canonical_unit(name) is None]
+    scale = {"mixed": mixed, "linear": linear_analytes(blood["analyte"], blood["value"])}
     rows, left_out = [], []
     treated, operated = _records(treatment), _records(local_treatment)
     for patient, draws in _records(blood).items():
         course = patient_course(treated.get(patient, []), operated.get(patient, []))
         surgery = None if course.surgery is None else course.surgery["day"]
-        found = measures(draws, start=course.start or 0, surgery=surgery, windows={**WINDOWS, **windows}, mixed=mixed)
+        found = measures(draws, start=course.start or 0, surgery=surgery, windows={**WINDOWS, **windows}, **scale)
         for measure in found:
             stratum = [patient, measure.timepoint, BLOOD, BLOOD]
             if measure.reason:

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PATTERNS = ("desmoplastic", "replacement", "pushing")
+EVIDENCE = ("mixing_um", "rim", "roughness")
 STROMA = ("caf_pan", "hsc", "portal_fibroblast")
 GROWTH_COLUMNS = (
     *("library_id", "patient_id", "growth_pattern"),
     *(f"{name}_pct" for name in PATTERNS),
+    *EVIDENCE,
     *("interface_mm", "pathologist", "reason"),
 )
 SEGMENT_UM = 250.0
@@ -45,19 +47,32 @@ CONTACT_UM = 30.0
 MIXING_UM = 100.0
 RIM_SHARE = 0.10
 MIN_NEAR = 5  # spots or cells behind each figure of a segment
+# Roughness: how much longer the border is than its line without details below this, a spot of Visium.
+ROUGH_UM = 100.0
 
 
-def cut_border(border: MultiLineString) -> tuple[np.ndarray, np.ndarray]:
-    """Middle (n x 2, um) and length (um) of the segments of about ``SEGMENT_UM`` that a border is cut into."""
+def cut_border(border: MultiLineString) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The segments of about ``SEGMENT_UM`` that a border is cut into.
+
+    Returns
+    -------
+    Middle (n x 2, um), length (um) and roughness of each. Roughness: the length of the border within ``REACH_UM`` along
+    it from the middle, over that of the same stretch simplified to ``ROUGH_UM`` (Douglas and Peucker); 1 is a line
+    without details.
+    """
     import shapely
+    from shapely.ops import substring
 
-    middles, lengths = [], []
+    middles, lengths, roughness = [], [], []
     for line in shapely.get_parts(border):
         n = max(1, round(line.length / SEGMENT_UM))
-        places = (np.arange(n) + 0.5) / n
-        middles += [line.interpolate(place, normalized=True).coords[0] for place in places]
+        places = (np.arange(n) + 0.5) / n * line.length
+        middles += [line.interpolate(place).coords[0] for place in places]
         lengths += [line.length / n] * n
-    return np.array(middles).reshape(-1, 2), np.array(lengths)
+        for place in places:
+            stretch = substring(line, max(0.0, place - REACH_UM), min(line.length, place + REACH_UM))
+            roughness.append(stretch.length / stretch.simplify(ROUGH_UM).length)
+    return np.array(middles).reshape(-1, 2), np.array(lengths), np.array(roughness)
 
 
 def local_shares(section: Section, groups: Sequence[Sequence[str]]) -> np.ndarray:
@@ -86,7 +101,7 @@ def segment_evidence(section: Section, border: MultiLineString) -> pd.DataFrame:
     tumour and liver away from it; ``mixing_um``: how wide the band is in which malignant cells and hepatocytes stand
     together: the integral across the border of 4 m h, m and h being their shares over their level in their own domain,
     less what stands together elsewhere. A sharp border has 0 there, a logistic transition of scale w has 4 w; a border
-    of fingers narrower than its resolution has more.
+    of fingers narrower than its resolution has more. ``roughness`` of the border there (:func:`cut_border`).
     """
     distance = section.distance
     stroma, malignant, hepatocyte = local_shares(section, (STROMA, [keys.MALIGNANT_TYPE], [keys.HEPATOCYTE])).T
@@ -99,7 +114,7 @@ def segment_evidence(section: Section, border: MultiLineString) -> pd.DataFrame:
     band = np.flatnonzero(np.abs(distance) <= ELSEWHERE_UM[0])
     tree = cKDTree(section.coordinates[band].reshape(-1, 2))
     rows = []
-    for middle, length in zip(*cut_border(border), strict=True):
+    for middle, length, rough in zip(*cut_border(border), strict=True):
         near = band[tree.query_ball_point(middle, REACH_UM)]
         place = distance[near]
         rims = [stroma[near[np.abs(place - centre) <= RIM_UM / 2]] for centre in (-RIM_UM / 2, 0, RIM_UM / 2)]
@@ -108,9 +123,10 @@ def segment_evidence(section: Section, border: MultiLineString) -> pd.DataFrame:
                 "length_um": length,
                 "rim": np.fmax.reduce([_mean(rim) for rim in rims]) - level,
                 "mixing_um": 2 * ELSEWHERE_UM[0] * (_mean(both[near]) - background),
+                "roughness": rough,
             }
         )
-    return pd.DataFrame(rows, columns=["length_um", "rim", "mixing_um"], dtype=float)
+    return pd.DataFrame(rows, columns=["length_um", *EVIDENCE], dtype=float)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -120,7 +136,15 @@ def _mean(values: np.ndarray) -> float:
 
 
 def classify(evidence: pd.DataFrame) -> np.ndarray:
-    """Pattern of each segment, "" where the evidence is missing: mixing comes first, since a rim has to separate."""
+    """Pattern of each segment, "" where the evidence is missing: mixing comes first, since a rim has to separate.
+
+    Roughness does not enter. On simulated sections (30 seeds of each pattern, on spots and on cells, abundances known
+    with an error) its median over segments is 1.10 in replacement against 1.08 in the others on spots, whose pitch
+    hides it, and 1.22 against 1.12 and 1.13 on cells, where mixing tells the same. The rule names 78 % of the segments
+    right on spots and 80 % on cells (82 % of the sections on either). Where replacement needs a roughness of 1.05
+    besides, it is 75 % and 80 %; with 1.08, 70 % and 79 %; where a roughness of 1.05 and a mixing of 70 um without a
+    rim make replacement too, 76 % and 78 %.
+    """
     unknown = evidence["rim"].isna() | evidence["mixing_um"].isna()
     conditions = [unknown, evidence["mixing_um"] >= MIXING_UM, evidence["rim"] >= RIM_SHARE]
     return np.select(conditions, ["", "replacement", "desmoplastic"], default="pushing").astype(object)
@@ -140,11 +164,14 @@ def growth_pattern(section: Section, border: MultiLineString, *, min_mm: float, 
 
     Returns
     -------
-    growth_pattern (the one with the largest share; "" where refused), desmoplastic_pct, replacement_pct, pushing_pct
-    (NaN where refused), interface_mm, reason.
+    growth_pattern (the one with the largest share; "" where refused), desmoplastic_pct, replacement_pct, pushing_pct,
+    the mean evidence of the segments with a pattern, by their length (mixing_um, rim, roughness;
+    :func:`segment_evidence`), interface_mm, reason. Percent and evidence are NaN where refused. Where the border is the
+    pathologist's, the roughness is that of the drawing.
     """
     length = border_mm(border)
-    refused = {"growth_pattern": "", **{f"{name}_pct": np.nan for name in PATTERNS}, "interface_mm": length}
+    numbers = [*(f"{name}_pct" for name in PATTERNS), *EVIDENCE]
+    refused = {"growth_pattern": "", **dict.fromkeys(numbers, np.nan), "interface_mm": length}
     if border.is_empty or np.isnan(section.distance).all():
         return refused | {"reason": reason or "no tumour-liver border"}
     if length < min_mm:
@@ -163,7 +190,15 @@ def growth_pattern(section: Section, border: MultiLineString, *, min_mm: float, 
     main = max(percent, key=lambda name: percent[name])
     logger.info("%s: %.1f mm of border, %s", section.library_id, length, percent)
     shares = {f"{name}_pct": value for name, value in percent.items()}
-    return {"growth_pattern": main, **shares, "interface_mm": length, "reason": ""}
+    known = evidence[pattern != ""]
+    means = {name: _weighted(known[name], known["length_um"]) for name in EVIDENCE}
+    return {"growth_pattern": main, **shares, **means, "interface_mm": length, "reason": ""}
+
+
+def _weighted(values: pd.Series, weight: pd.Series) -> float:
+    """Weighted mean of what is known; NaN where nothing is."""
+    known = values.notna()
+    return float(np.average(values[known], weights=weight[known])) if known.any() else float("nan")
 
 
 def pathologist_pattern(row: Mapping[str, float]) -> str:

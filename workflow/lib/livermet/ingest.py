@@ -26,7 +26,7 @@ from livermet.guarded import ReaderCrashed, run_guarded
 from livermet.imaging import read_cosmx, read_merscope, read_xenium
 from livermet.privacy import h5ad_problems
 from livermet.rawh5 import damage_named
-from livermet.readers import read_10x, read_h5ad, read_visium
+from livermet.readers import check_places, read_10x, read_h5ad, read_visium
 from livermet.sources import Source, find_raw, library_sources
 from livermet.visium_hd import BIN_UM, check_bins, read_visium_hd
 
@@ -166,9 +166,17 @@ def _read_counts(source: Source, row: Mapping[str, Any], *, first: int | None = 
     spatial = row["modality"] in keys.SPATIAL_MODALITIES
     if source.kind in _SECTION_READERS:
         adata = _SECTION_READERS[source.kind](source, pixel_um=_optional(row["pixel_um"]), first=first)
+        if first is None:
+            check_places(adata.obsm[keys.SPATIAL], name=f"{source.base}: positions")
     elif source.kind == "h5ad":
         _refuse_personal(source.matrix)
-        adata = read_h5ad(source.matrix, spatial=spatial, pixel_um=_optional(row["pixel_um"]), first=first)
+        adata = read_h5ad(
+            source.matrix,
+            spatial=spatial,
+            pixel_um=_optional(row["pixel_um"]),
+            spots=row["modality"] == "visium",
+            first=first,
+        )
         if row["modality"] == "visium_hd":
             adata.uns[BIN_UM] = float(row["bin_um"])
             if first is None:

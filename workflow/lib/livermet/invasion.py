@@ -239,6 +239,9 @@ def section_invasion(
     Assumes that other types than hepatocytes change towards the margin alike, and abundances without bias. Not a test:
     spots are no replicates.
 
+    A section without zones, one whose reference lacks malignant cells or hepatocytes (a polygon may give it a border
+    all the same), and one with too few observations in margin or core get the reason in place of numbers.
+
     Parameters
     ----------
     mapped
@@ -261,7 +264,7 @@ def section_invasion(
     the malignant part's programme at each distance, the core being 0 (``PROFILE_COLUMNS``).
     """
     cells = section.resolution == "cell"
-    reason = no_margin(mapped)
+    reason = no_margin(mapped) or _no_profile(section, profiles)
     numbers = dict.fromkeys(["n_margin", "n_core"], 0)
     mixture = None
     if not reason:
@@ -326,12 +329,27 @@ def section_invasion(
     return SectionInvasion(table, profile)
 
 
-def no_margin(mapped: AnnData) -> str:
-    """ "" or why a mapped section has no tumour-liver border, hence no margin."""
+def without_border(mapped: AnnData) -> str:
+    """ "" or why a mapped section has no tumour-liver border."""
     meta = mapped.uns[keys.META]
     if not mapped.n_obs:
         return str(meta.get("reason") or "no spot was kept")
     return str(meta["border_reason"])
+
+
+def no_margin(mapped: AnnData) -> str:
+    """ "" or why a mapped section has no invasive margin: no border, or zones that were refused beside one."""
+    return without_border(mapped) or str(mapped.uns[keys.META].get("zone_reason", ""))
+
+
+def _no_profile(section: Section, profiles: AnnData) -> str:
+    """ "" or which of malignant cells and hepatocytes can't be told apart for want of a profile."""
+    lacking = [
+        name
+        for name in (keys.MALIGNANT_TYPE, keys.HEPATOCYTE)
+        if name not in section.abundance or name not in profiles.obs_names
+    ]
+    return f"no profile of {' and '.join(lacking)} in the reference" if lacking else ""
 
 
 def _nothing(programmes: Mapping[str, pd.Series], numbers: Mapping[str, int], reason: str) -> SectionInvasion:

@@ -152,6 +152,31 @@ def derive_labels(
     return Derived(labels, pd.DataFrame(evaluations, columns=list(RECIST_COLUMNS), dtype=object), tuple(findings))
 
 
+def course_days(treatment: pd.DataFrame, local_treatment: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
+    """Days from enrolment that labels count from.
+
+    Returns
+    -------
+    By patient, ``start`` of treatment (0, enrolment, without a row in treatment.tsv) and first ``surgery`` of the
+    liver, NaN without one.
+    """
+    import pandas as pd
+
+    treated, operated = (_frame_rows(table) for table in (treatment, local_treatment))
+    rows = []
+    for patient in patients["patient_id"].unique():
+        course = patient_course(treated.get(patient, []), operated.get(patient, []))
+        surgery = math.nan if course.surgery is None else float(course.surgery["day"])
+        rows.append((patient, float(course.start or 0), surgery))
+    return pd.DataFrame(rows, columns=["patient_id", "start", "surgery"]).set_index("patient_id")
+
+
+def _frame_rows(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each patient, with None where a value is missing."""
+    plain = table.astype(object).where(table.notna(), None)
+    return {str(patient): rows.to_dict("records") for patient, rows in plain.groupby("patient_id", sort=True)}
+
+
 def _patient_labels(
     patient: _Patient, declared: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, Value], list[tuple[Any, ...]], list[Finding]]:

@@ -6,6 +6,9 @@ them: comparing survival from enrolment by such a fact counts the time before it
 patients still at risk are compared by what was known then, and time counts from there. For times that count from
 surgery the day of surgery is that landmark. Where the day on which a fact became known is not in the tables, it can't
 be placed.
+
+In a blinded run (:mod:`livermet.blinding`) labels of all patients and labels of the resection were given to different
+patients. Days go with the labels, and a fact is looked up where the rest of the same course is.
 """
 
 from __future__ import annotations
@@ -18,18 +21,17 @@ import numpy as np
 import pandas as pd
 
 from livermet import keys
+from livermet.blinding import BLIND_DAYS, BLIND_PARTNER, OF_SPECIMEN, is_of_resection
 from livermet.blood import WINDOWS, Ca199Rules
 from livermet.catalogue import RECIST
 from livermet.compared import Label
-from livermet.course import patient_course
-from livermet.labels import FIRST_EVALUATION_DAYS
+from livermet.labels import FIRST_EVALUATION_DAYS, course_days
 
 # Facts of the course that are compared wherever they have values, beside the primary label.
 FACTS = ("disease_control", "objective_response", "ca199_resp50", "resected")
 GATE = "disease_control"  # what the protocol asks of a patient before local treatment
 RESPONDED = ("CR", "PR")
 AT_REEVALUATION = ("ca199_resp50", "ca199_resp20", "ca199_resp70", "ca199_resp90", "ca199_norm")
-OF_SPECIMEN = ("path_cap01", "ypM0")
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,14 @@ class Course:
     """Dated facts of all patients, in days from enrolment.
 
     ``evaluations``: patient_id, day, response (CR, PR, SD or PD), by day. ``days``: by patient, ``start`` of treatment
-    and first ``surgery`` of the liver, NaN without one.
+    and first surgery of the liver, NaN without one: ``operated`` goes with the labels of all patients, ``surgery`` with
+    those of the resection. ``partner``: who has the labels of all patients that belong to a patient's labels of the
+    resection. In an open run ``operated`` and ``surgery`` are the same, and all are their own partners.
     """
 
     evaluations: pd.DataFrame
     days: pd.DataFrame
+    partner: pd.Series
 
 
 def trial_rules(trial: Mapping[str, Any]) -> Rules:
@@ -76,7 +81,8 @@ def read_course(
     """Dated facts from the evaluations by RECIST and from the study tables.
 
     A patient without computed evaluations has those that response.tsv reports with a day. Without a row in
-    treatment.tsv, treatment starts on the day of enrolment, as it does for the labels.
+    treatment.tsv, treatment starts on the day of enrolment, as it does for the labels. Of a blinded run the table of
+    patients tells the days.
     """
     columns = [keys.PATIENT, "day", "response"]
     computed = recist.loc[recist["counts"] == "yes", columns].replace({"response": {"nonCR_nonPD": "SD"}})
@@ -87,17 +93,22 @@ def read_course(
     )
     reported = reported[~reported[keys.PATIENT].isin(computed[keys.PATIENT])]
     evaluations = pd.concat([computed, reported]).sort_values([keys.PATIENT, "day"], kind="stable", ignore_index=True)
-    rows = []
-    treated, operated = _records(treatment), _records(local_treatment)
-    for patient in patients[keys.PATIENT].unique():
-        course = patient_course(treated.get(patient, []), operated.get(patient, []))
-        surgery = np.nan if course.surgery is None else float(course.surgery["day"])
-        rows.append((patient, float(course.start or 0), surgery))
-    days = pd.DataFrame(rows, columns=[keys.PATIENT, "start", "surgery"]).set_index(keys.PATIENT)
-    return Course(evaluations, days)
+    if BLIND_PARTNER in patients:
+        blinded = patients.drop_duplicates(keys.PATIENT).set_index(keys.PATIENT)
+        days = blinded[list(BLIND_DAYS.values())].set_axis(list(BLIND_DAYS), axis=1).astype(float)
+        partner = blinded[BLIND_PARTNER]
+        partner = partner[partner.notna() & (partner != "")].astype(object)
+    else:
+        days = course_days(treatment, local_treatment, patients)
+        partner = pd.Series(days.index, index=days.index, dtype=object)
+    days = days.rename(columns={"surgery": "operated"})
+    days["surgery"] = days["operated"].reindex(partner).set_axis(partner.index).reindex(days.index)
+    return Course(evaluations, days, partner)
 
 
-def known_by(label: Label, course: Course, cutoff: pd.Series, *, rules: Rules) -> tuple[pd.Series, str]:
+def known_by(
+    label: Label, course: Course, cutoff: pd.Series, *, rules: Rules, from_surgery: bool = False
+) -> tuple[pd.Series, str]:
     """Status of each patient as it was known on a day.
 
     Parameters
@@ -110,6 +121,8 @@ def known_by(label: Label, course: Course, cutoff: pd.Series, *, rules: Rules) -
         By patient, the day from enrolment up to which something may be known.
     rules
         The trial's.
+    from_surgery
+        Whether the patients of ``cutoff`` are those of a time that counts from surgery; it matters in blinded runs.
 
     Returns
     -------
@@ -122,15 +135,21 @@ def known_by(label: Label, course: Course, cutoff: pd.Series, *, rules: Rules) -
     Disease control is decided once, at the first progression or the first late enough evaluation. A fall of CA19-9 is
     known when no later value could stand for the re-evaluation, findings in a specimen from the day of surgery on.
     """
-    patients = cutoff.index.intersection(label.numbers.index)
-    values, last = label.numbers.reindex(patients), cutoff.reindex(patients)
+    numbers, last = label.numbers, cutoff
+    if is_of_resection(label.name):
+        numbers = numbers.set_axis(_partners(numbers.index, course))
+    if from_surgery:
+        last = last.set_axis(_partners(last.index, course))
+    patients = last.index.intersection(numbers.index)
+    asked = cutoff.index[last.index.get_indexer(patients)]
+    values, last = numbers.reindex(patients), last.reindex(patients)
     days = course.days.reindex(patients)
     seen = course.evaluations[course.evaluations[keys.PATIENT].isin(patients)]
     start = seen[keys.PATIENT].map(days["start"])
     late = seen[seen["day"] >= start + rules.first_min_days]
     if label.name == "resected":
-        known = pd.Series(np.where(values == 1, days["surgery"], -np.inf), index=patients)
-        status = (days["surgery"] <= last).astype(float)
+        known = pd.Series(np.where(values == 1, days["operated"], -np.inf), index=patients)
+        status = (days["operated"] <= last).astype(float)
     elif label.name == "objective_response":
         known = _first(seen, patients)
         status = (_first(seen[seen["response"].isin(RESPONDED)], patients) <= last).astype(float).where(known <= last)
@@ -141,10 +160,11 @@ def known_by(label: Label, course: Course, cutoff: pd.Series, *, rules: Rules) -
         known = np.maximum(days["start"] + rules.window_end, _first(late, patients).fillna(0) + rules.within_days)
         status = values.where(known <= last)
     elif label.name in OF_SPECIMEN:
-        known = days["surgery"]
+        known = days["operated"]
         status = values.where(known <= last)
     else:
         known, status = pd.Series(np.nan, index=patients), pd.Series(np.nan, index=patients)
+    status = status.set_axis(asked)
     undated = int(known.isna().sum())
     if not undated:
         return status, ""
@@ -160,7 +180,6 @@ def _first(evaluations: pd.DataFrame, patients: pd.Index) -> pd.Series:
     return evaluations.groupby(keys.PATIENT)["day"].min().reindex(patients)
 
 
-def _records(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Rows of each patient, with None where a value is missing."""
-    plain = table.astype(object).where(table.notna(), None)
-    return {str(patient): rows.to_dict("records") for patient, rows in plain.groupby(keys.PATIENT, sort=True)}
+def _partners(patients: pd.Index, course: Course) -> pd.Index:
+    """Who has the labels of all patients that belong to these patients' labels of the resection."""
+    return pd.Index([course.partner.get(patient, patient) for patient in patients], dtype=object)

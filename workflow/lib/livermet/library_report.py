@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from livermet.captions import caption_params, render_caption
-from livermet.keys import CELL_MODALITIES
+from livermet.deconvolve import rare_types
+from livermet.keys import CELL_MODALITIES, RESOLVED_MODALITIES
 from livermet.pages import Embedded, embed, is_finite, significant, template
 from livermet.section_report import unit_of
 
@@ -55,6 +56,8 @@ class LibraryInputs:
         What the findings of the scope say of the library, beside an exclusion.
     section
         Of a section: terms and what is known (:func:`livermet.section_report.section_facts`).
+    rare
+        Types that are rare in a section of spots or bins, marked in the table of types.
     blinded
         Whether the run is blinded, which the page says like every other.
     """
@@ -71,6 +74,7 @@ class LibraryInputs:
     order: Sequence[str]
     warnings: Sequence[str] = ()
     section: Sequence[tuple[str, str]] = ()
+    rare: Sequence[str] = ()
     blinded: bool = False
 
 
@@ -82,6 +86,13 @@ def count_types(cell_types: Iterable[str]) -> dict[str, float]:
 def total_abundances(abundance: pd.DataFrame) -> dict[str, float]:
     """Abundance of each type over a section, from the long table of abundances."""
     return abundance.groupby("cell_type", observed=True, sort=True)["abundance"].sum().to_dict()
+
+
+def rare_abundances(abundance: pd.DataFrame, *, modality: str) -> list[str]:
+    """Types that are rare in a section of spots or bins; none where single cells are told apart, which are counted."""
+    if modality in RESOLVED_MODALITIES:
+        return []
+    return rare_types(abundance.groupby("cell_type", observed=True, sort=True)["abundance"].mean())
 
 
 def library_page(inputs: LibraryInputs) -> str:
@@ -120,7 +131,7 @@ def library_page(inputs: LibraryInputs) -> str:
         doublets=doublet_words(status["metrics"], chemistry=str(inputs.row.get("chemistry") or "")),
         waterfall=_waterfall(int(status["n_in"]), removed, int(status["n_out"])),
         figures=_figures(inputs),
-        types=_types(inputs.types, spatial=status["modality"] not in CELL_MODALITIES),
+        types=_types(inputs.types, spatial=status["modality"] not in CELL_MODALITIES, rare=inputs.rare),
         previous=order[at - 1] if at else "",
         following=order[at + 1] if at + 1 < len(order) else "",
         position=at + 1,
@@ -283,11 +294,17 @@ def _waterfall(n_in: int, removed: Sequence[tuple[str, int]], n_out: int) -> lis
     return rows
 
 
-def _types(types: Mapping[str, float], *, spatial: bool) -> list[dict[str, Any]]:
+def _types(types: Mapping[str, float], *, spatial: bool, rare: Sequence[str]) -> list[dict[str, Any]]:
     total = sum(types.values()) or 1.0
     order = sorted(types.items(), key=lambda item: (-item[1], item[0]))
     return [
-        {"name": name, "n": None if spatial else int(n), "share": n / total, "width": 100 * n / total}
+        {
+            "name": name,
+            "n": None if spatial else int(n),
+            "share": n / total,
+            "width": 100 * n / total,
+            "rare": name in rare,
+        }
         for name, n in order
         if n > 0
     ]

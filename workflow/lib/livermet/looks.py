@@ -2,9 +2,10 @@
 
 Each time that response is tested on data not seen before, a chance finding becomes more likely (eight looks at an
 accruing cohort give a hit in 22 % of studies without any effect). A look is a *state of the data*: the values of the
-primary label of the patients who have measurements at the compared place. New patients, a corrected label or another
-primary label make a new state; other settings on the same state do not, but they are written down beside it, so
-that it shows how often the question was put. Equal runs leave no second line.
+primary label, and the times to an event that survival is compared by, of the patients who have measurements at the
+compared place. New patients, a corrected label, longer follow-up or another primary label make a new state; other
+settings on the same state do not, but they are written down beside it, so that it shows how often the question was put.
+Equal runs leave no second line.
 
 The ledger is a memory for those who keep it and no lock: another results folder begins with an empty one.
 
@@ -61,7 +62,13 @@ def measured_patients(
     return {patient: sorted(kinds) for patient, kinds in sorted(found.items())}
 
 
-def data_state(labels: Iterable[Mapping[str, Any]], *, label: str, measured: Mapping[str, Sequence[str]]) -> State:
+def data_state(
+    labels: Iterable[Mapping[str, Any]],
+    *,
+    label: str,
+    measured: Mapping[str, Sequence[str]],
+    endpoints: Sequence[str] = (),
+) -> State:
     """The state of the data that a test of a label sees.
 
     Parameters
@@ -72,13 +79,16 @@ def data_state(labels: Iterable[Mapping[str, Any]], *, label: str, measured: Map
         Name of the primary label.
     measured
         As made by :func:`measured_patients`; patients without measurement or without value play no part.
+    endpoints
+        Times to an event that are compared beside the label.
     """
     rows = sorted(
-        [row["patient_id"], row["value"], row["event"], list(measured[row["patient_id"]])]
+        [row["label"], row["patient_id"], row["value"], row["event"], list(measured[row["patient_id"]])]
         for row in labels
-        if row["label"] == label and row["value"] != "" and row["patient_id"] in measured
+        if row["label"] in (label, *endpoints) and row["value"] != "" and row["patient_id"] in measured
     )
-    return State(label, len(rows), canonical_sha256([label, rows]))
+    n_patients = sum(row[0] == label for row in rows)
+    return State(label, n_patients, canonical_sha256([label, rows]))
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:

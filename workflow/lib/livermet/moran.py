@@ -103,9 +103,12 @@ def section_genes(
     graph: sp.csr_matrix,
     zone: np.ndarray,
     *,
+    resolution: str,
     n_genes: int,
     min_expressed: float,
+    min_observations: int,
     min_spots: int,
+    min_cells: int,
 ) -> pd.DataFrame:
     """Moran's I of the variable genes of a section (log-normalised), over all of it and within margin and core.
 
@@ -117,10 +120,14 @@ def section_genes(
         Neighbours, symmetric 0/1.
     zone
         Zone of each observation.
+    resolution
+        "spot", "bin" or "cell".
     n_genes, min_expressed
         As for :func:`choose_genes`, within the section or the zone.
-    min_spots
-        Observations that the section, or a zone, needs.
+    min_observations
+        Observations that the analytic null needs, in the section as in a zone.
+    min_spots, min_cells
+        Spots that a zone needs besides; cells or bins that it needs where they are resolved.
 
     Returns
     -------
@@ -128,9 +135,10 @@ def section_genes(
     tissue, spots being its unit: over all of the section, most of it is tumour against liver.
     """
     tables = []
+    in_zone = max(min_observations, min_spots if resolution == "spot" else min_cells)
     for name in (WHOLE, *ZONES):
         rows = np.flatnonzero(np.full(len(zone), True) if name == WHOLE else zone == name)
-        if len(rows) < min_spots:
+        if len(rows) < (min_observations if name == WHOLE else in_zone):
             continue
         values = normalised(sp.csr_matrix(counts)[rows])
         chosen = choose_genes(values, n_genes=n_genes, min_expressed=min_expressed)

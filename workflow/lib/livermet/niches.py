@@ -26,7 +26,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from livermet.graph import pitch
-from livermet.neighbourhood import BY_DISTANCE, detrend, permutation, sides, strata
+from livermet.neighbourhood import BY_DISTANCE, REASONS, SMEARED, detrend, permutation, sides, strata
 from livermet.section import NO_NICHE, Section
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ STRUCTURE_COLUMNS = (
 )  # fmt: skip
 # Added to shares before logarithms and ratios: about the smallest share that deconvolution can tell from none.
 PSEUDO = 0.005
-# A niche counts for a patient who has at least this share of spots in it: one stray spot makes no niche general.
+# A niche counts for a patient who has at least this share of spots in it: one stray spot makes no niche general. A
+# small niche may so count for no patient.
 MIN_SHARE_OF_PATIENT = 0.05
 # Refusal R14: a niche of one patient is that patient's tissue.
 MIN_PATIENTS = 2
@@ -342,7 +343,11 @@ def _describe(
     earlier: pd.DataFrame,
     min_similarity: float,
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Labels of the spots, and a row per niche and type; niches by size, then name."""
+    """Labels of the spots, and a row per niche and type; niches by size, then name.
+
+    ``n_patients`` is the number of patients with at least ``MIN_SHARE_OF_PATIENT`` of their spots in the niche, not of
+    all with a spot in it: a niche of few spots may have 0.
+    """
     found = np.unique(code)
     whole = own.mean(axis=0)
     mean = pd.DataFrame([own[code == j].mean(axis=0) for j in found], columns=list(types))
@@ -443,6 +448,9 @@ def _structure(
     if kind != BY_DISTANCE:
         table[["status", "reason"]] = "no_border", "without a tumour-liver border there is no distance to allow for"
         return table.reindex(columns=list(STRUCTURE_COLUMNS))
+    if section.resolution == "bin":  # one cell lies in several of them, which a permutation of bins does not keep
+        table[["status", "reason"]] = SMEARED, REASONS[SMEARED]
+        return table.reindex(columns=list(STRUCTURE_COLUMNS))
     residual = detrend(block.own, section.coordinates[block.index], distance, tumour, bin_um=bin_um)
     expected = block.windows @ (block.own - residual)
     edges = sp.coo_matrix(block.graph)
@@ -530,8 +538,9 @@ def find_niches(
 
     Niches are ordered by size, then name, and labelled "n01", "n02"... (by expression "e01"...; "cell_n01" where a
     scope has spots as well); a spot without abundances has niche "none". A niche is no finding by itself: it is tested
-    as a fraction per patient; ``claim`` says R14 where it stands in fewer than two patients. The result does not depend
-    on the order of sections or spots, nor on threads.
+    as a fraction per patient; ``n_patients`` counts those with at least ``MIN_SHARE_OF_PATIENT`` (5 %) of their spots
+    in it, which a small niche may reach in none; ``claim`` says R14 where these are fewer than two. The result does not
+    depend on the order of sections or spots, nor on threads.
 
     Parameters
     ----------

@@ -96,7 +96,9 @@ def changes(
             rows = [_row(name, n, "F04", RELATIVE) for name, n in n_pairs.items() if name[1] == ACTIVITY]
             pairs = differences(table[table["family"] != ACTIVITY], earlier, later, config=config)
             none = refusals.refuse_few_pairs(0, minimum=config["min_patients_per_arm"])
-            unpaired = [name for name in n_pairs if name[1] != ACTIVITY and name[:2] not in pairs]
+            unpaired = [
+                name for name, n in n_pairs.items() if name[1] != ACTIVITY and name[:2] not in pairs and not n[0]
+            ]
             rows += [_row(name, n_pairs[name], "R01", none) for name in unpaired]
             for (modality, family), wide in pairs.items():
                 differs = _differing(design, modality, earlier, later, config=config)
@@ -188,15 +190,18 @@ def _test_family(
         values = block.to_numpy(float)
         test = statistics.sign_flip_p(values, n_permutations=draws, seed=seed, centre_differences=centre_differences)
         effects = statistics.standardised_mean_change(values, centre_differences=centre_differences)
+        detectable = statistics.minimal_detectable_effect(
+            variance=effects.variance, df=effects.df, alpha=alpha, power=POWER
+        )
+        if centre_differences:
+            detectable *= statistics.median_factor(block.shape[1], df=effects.df, alpha=alpha, power=POWER)
         common = {
             "n": n,
             "effect_kind": "hedges_dz",
             "p_method": _method(test, block.index, differs, later),
             "adjusted_for": "patient",
             "smallest_attainable_p": smallest,
-            "minimal_detectable_effect": statistics.minimal_detectable_effect(
-                variance=effects.variance, df=effects.df, alpha=alpha, power=POWER
-            ),
+            "minimal_detectable_effect": detectable,
             "status": "tested",
         }
         for name, effect, low, high, p in zip(block, effects.effect, effects.low, effects.high, test.p, strict=True):

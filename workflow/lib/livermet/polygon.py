@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,19 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from shapely.geometry.base import BaseGeometry
 
-# "Peritumoral" and "non-tumor" name what is not the tumour.
-TUMOUR_CLASS = re.compile(r"(?<!peri)(?<!non)(?<!non[- _])tumou?r", re.IGNORECASE)
-LIVER_CLASS = re.compile(r"liver", re.IGNORECASE)
+# Names of classes are cut into words where they have anything but letters; a word of these kinds names tissue.
+TUMOUR_WORD = re.compile(r".*(tumou?r|metasta).*|mets?")
+LIVER_WORD = re.compile(r"livers?")
+# With one of these words, or glued to one, a name tells where something lies by the tumour, and is not the tumour. To
+# take the tumour for something else ends in a message; to take something else for the tumour would go unseen.
+DENIALS = (
+    *("peri", "extra", "para", "juxta", "no", "not", "non", "without", "free", "outside", "beyond"),
+    *("adjacent", "near", "next", "close", "beside", "around", "surrounding"),
+)
+# One of these before "liver" says that it is not the liver, or not only; "near liver" and "adjacent to liver" too.
+NOT_LIVER = re.compile(
+    r"(?:^| )(?:no|not|non|outside|beyond|near|beside|around|(?:adjacent|next|close) to)(?: the)? liver"
+)
 AREAS = ("Polygon", "MultiPolygon")
 UNITS = {"um": "um", "µm": "um", "μm": "um", "px": "px"}
 # Modalities whose pathologists draw on the full-resolution image, in its pixels; elsewhere micrometres are expected.
@@ -31,20 +42,22 @@ PIXEL_MODALITIES = ("visium", "visium_hd")
 class Outline:
     """Tumour, and liver where it was drawn (else None), in the unit "um", "px" or "" (not told by the file).
 
-    ``notes`` tells what was repaired or left out.
+    ``notes`` tells what was repaired or left out, ``classes`` which classes of the file were taken as tumour, as liver,
+    and which were ignored.
     """
 
     tumour: BaseGeometry
     liver: BaseGeometry | None
     unit: str
     notes: tuple[str, ...]
+    classes: str = ""
 
 
 def read_outline(path: str | Path) -> Outline:
     """Read the pathologist's polygons.
 
-    Features (Polygon, MultiPolygon) whose classification contains "tumor" or "tumour" are the tumour, those with
-    "liver" are liver; in a file without any classification all are tumour. A member "unit" of the file, or a property
+    Features (Polygon, MultiPolygon) are tumour or liver by the words of their classification (:func:`class_kind`); in a
+    file without any classification all are tumour. A member "unit" of the file, or a property
     "unit" of its features, says "um" or "px". Polygons that cross themselves are repaired (shapely ``make_valid``).
 
     Raises
@@ -65,7 +78,7 @@ def read_outline(path: str | Path) -> Outline:
     notes, units = [], {} if isinstance(content, list) or "unit" not in content else {str(content["unit"]): "the file"}
     names = [_class_name(feature) for feature in features]
     for number, (feature, name) in enumerate(zip(features, names, strict=True), start=1):
-        kind = _kind(name) if any(names) else "tumour"
+        kind = class_kind(name) if any(names) else "tumour"
         if not kind:
             continue
         place = f"feature {number}" + (f" ({_shown(name)})" if name else "")
@@ -84,7 +97,8 @@ def read_outline(path: str | Path) -> Outline:
         seen = ", ".join(sorted({_shown(name) for name in names if name})) or "none"
         raise ValueError(
             f"{path}: no tumour polygon (classes of its {len(features)} features: {seen}); draw the tumour as a "
-            "polygon and give it a class with Tumor in its name, such as QuPath's Tumor"
+            "polygon and give it a class with Tumor or Metastasis in its name, such as QuPath's Tumor; names such as "
+            "Peritumoral or Adjacent to tumor are not the tumour"
         )
     for unit, place in units.items():
         if unit not in UNITS:
@@ -96,6 +110,7 @@ def read_outline(path: str | Path) -> Outline:
         liver=shapely.union_all(parts["liver"]) if parts["liver"] else None,
         unit=UNITS[next(iter(units))] if units else "",
         notes=tuple(notes),
+        classes=f"{path.name}: {_uses(names)}",
     )
 
 
@@ -146,7 +161,7 @@ def place_outline(
                 f"{high[1]:.0f} um (coordinates of the file taken as {unit}, {scale:g} um each); correct "
                 'boundary_path, or say which unit the file has ("unit": "um" or "px"), or leave boundary_path empty'
             )
-    return Outline(shapes[0], shapes[1], "um", outline.notes)
+    return Outline(shapes[0], shapes[1], "um", outline.notes, outline.classes)
 
 
 def section_outline(section: AnnData, row: Mapping[str, Any]) -> Outline | None:
@@ -208,10 +223,31 @@ def _class_name(feature: Any) -> str:
     return classification if isinstance(classification, str) else ""
 
 
-def _kind(name: str) -> str:
-    if TUMOUR_CLASS.search(name):
+def class_kind(name: str) -> str:
+    """ "tumour", "liver" or "" (neither) by the name of a class, in whatever case and with whatever separators.
+
+    Tumour: a word that holds tumor, tumour or metasta, or is met, in a name without any of ``DENIALS``. Otherwise
+    liver: the word liver, unless denied itself. "Tumor-adjacent liver" is liver, "Peri_tumor" neither.
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W\d_]+", " ", name).lower().split()
+    glued = re.compile(rf"({'|'.join(DENIALS)})(tumou?r|metasta)")
+    denied = any(word in DENIALS or glued.match(word) for word in words)
+    if not denied and any(TUMOUR_WORD.fullmatch(word) for word in words):
         return "tumour"
-    return "liver" if LIVER_CLASS.search(name) else ""
+    liver = any(LIVER_WORD.fullmatch(word) for word in words)
+    return "liver" if liver and not NOT_LIVER.search(" ".join(words)) else ""
+
+
+def _uses(names: Sequence[str]) -> str:
+    """Which classes of a file were taken as tumour, which as liver and which were ignored, with their numbers."""
+    if not any(names):
+        return f"no feature has a class: {len(names)} taken as tumour"
+    numbers = Counter(name if name else "without class" for name in names)
+    told = []
+    for kind, words in (("tumour", "taken as tumour"), ("liver", "taken as liver"), ("", "ignored")):
+        used = [f"{_shown(name)} ({n})" for name, n in sorted(numbers.items()) if class_kind(name) == kind]
+        told.append(f"{words}: {', '.join(used) or 'none'}")
+    return f"classes {'; '.join(told)}"
 
 
 def _shown(name: str) -> str:

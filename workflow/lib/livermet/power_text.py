@@ -168,7 +168,10 @@ def _survival_lines(events: Mapping[str, int], *, alpha: float, rate: float) -> 
     """Events that hazard ratios need, and how many there are."""
     lines = ["Events needed for 80 % power (Schoenfeld 1981):"]
     lines.append("  hazard ratio        " + "".join(f"{ratio:>8g}" for ratio in HAZARD_RATIOS))
-    for name, share in (("per SD of a feature", None), (f"groups of {rate:.0%} and {1 - rate:.0%}", rate)):
+    shares = {"per SD of a feature": None}
+    if 0 < rate < 1:
+        shares[f"groups of {rate:.0%} and {1 - rate:.0%}"] = rate
+    for name, share in shares.items():
         needed = [events_needed(ratio, alpha=alpha, share=share) for ratio in HAZARD_RATIOS]
         lines.append(f"  {name:<20}" + "".join(f"{n:>8}" for n in needed))
     lines += [
@@ -192,6 +195,8 @@ def _notes(table: pd.DataFrame, kind: str) -> list[str]:
     lines = [
         "* compared by the config; the patient is the unit, and no value of any feature was looked at.",
         METHODS.get(kind, RANKS),
+        "All this is of a single feature. A part of a composition of up to 20 parts is taken from their median and "
+        "must move further: about 1.35 times as far among 4 parts, 1.2 times among 6, 1.07 times among 20.",
     ]
     if len(table) and (table["basis"] == "assumed rate").any() and kind in ("binary", "survival"):
         lines.append(

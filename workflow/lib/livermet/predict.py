@@ -51,7 +51,7 @@ from livermet.validation import (
 
 logger = logging.getLogger(__name__)
 
-# Of the study table and of the blood before treatment (CA19-9 stands there as log2 U/mL).
+# Of the study table and of the blood before treatment (both stand there as log2 already).
 CLINICAL_PATIENT = ("n_liver_mets", "synchronous", "ecog")
 CLINICAL_BLOOD = ("ca199", "nlr")
 MIN_CLASS = 10  # patients of the smaller class below which there is no predictor
@@ -147,8 +147,8 @@ def predict_response(
 def clinical_baseline(features: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
     """What the clinic knows before treatment, patients x variables; NaN where unknown, and no variable that nobody has.
 
-    Number of liver metastases, synchronous (1) or metachronous (0), ECOG status; log2 CA19-9 and the ratio of
-    neutrophils to lymphocytes before treatment.
+    Number of liver metastases, synchronous (1) or metachronous (0), ECOG status; CA19-9 and the ratio of neutrophils
+    to lymphocytes before treatment, both log2 as in the feature table.
     """
     here = patients.drop_duplicates(keys.PATIENT).set_index(keys.PATIENT)
     table = pd.DataFrame(index=pd.Index(here.index, name=keys.PATIENT))

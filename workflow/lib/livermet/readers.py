@@ -27,6 +27,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 from scipy.io import mmread
+from scipy.spatial import cKDTree
 
 from livermet import keys
 from livermet.counts import (
@@ -59,12 +60,23 @@ from livermet.sources import (
     refuse_web_page,
 )
 from livermet.symbols import are_ensembl
-from livermet.visium import IN_TISSUE, SPOT_DIAMETER_UM, micrometres_per_pixel, read_positions, tissue_image
+from livermet.visium import (
+    IN_TISSUE,
+    SPOT_DIAMETER_UM,
+    SPOT_PITCH_UM,
+    differ,
+    micrometres_per_pixel,
+    read_positions,
+    tissue_image,
+)
 
 _MTX_HEADER = rb"%%matrixmarket +matrix +coordinate +(integer|real) +general"
 
 # Cells of a dense h5ad matrix that are turned into sparse counts at once.
 _DENSE_BLOCK = 1000
+# The arrays before Visium, whose spots stand in squares, and the most neighbours that a spot has in one.
+SQUARE_PITCH_UM = 200.0
+SQUARE_NEIGHBOURS = 4
 # What Cell Ranger counts beside genes; other words for types of genes are not looked at.
 _CAPTURED = {"Antibody Capture", "Antigen Capture", "CRISPR Guide Capture", "Multiplexing Capture", "Peaks", "Custom"}
 
@@ -310,7 +322,9 @@ _SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_symbols", "gene_name", "featur
 _TYPE_COLUMNS = ("feature_type", "feature_types")
 
 
-def read_h5ad(path: str | Path, *, spatial: bool, pixel_um: float | None, first: int | None = None) -> AnnData:
+def read_h5ad(
+    path: str | Path, *, spatial: bool, pixel_um: float | None, spots: bool = False, first: int | None = None
+) -> AnnData:
     """Read the counts of an h5ad file, and of a section its positions; whatever else the file holds is left.
 
     Counts are taken from X, ``layers["counts"]`` or raw, the first that holds whole numbers. Of obs nothing is carried
@@ -324,12 +338,20 @@ def read_h5ad(path: str | Path, *, spatial: bool, pixel_um: float | None, first:
         Whether positions (``obsm["spatial"]``, x right and y down) are needed.
     pixel_um
         Micrometres per unit of the positions: needed for a section, since the file does not tell.
+    spots
+        Whether the section is one of spots, whose distance is then checked (:func:`check_pitch`).
     first
         Read only the first cells (genes where the matrix is stored by gene), with about so many values.
 
     Returns
     -------
     As :func:`livermet.counts.gene_expression`; a section with ``obsm["spatial"]`` in micrometres.
+
+    Raises
+    ------
+    ValueError
+        The file is none, holds no counts, or its positions can't be right; those of all spots are checked, also where
+        only the first are read.
     """
     path = Path(path)
     with opened(path) as file:
@@ -350,6 +372,9 @@ def read_h5ad(path: str | Path, *, spatial: bool, pixel_um: float | None, first:
                 f"{path}: the unit of obsm['spatial'] is not known; give pixel_um (micrometres per unit; 1 if it is "
                 "micrometres already) in libraries.tsv"
             )
+        check_places(positions, name=f"{path}: obsm['spatial']")
+        if spots:
+            check_pitch(positions * pixel_um, pixel_um=pixel_um, name=str(path))
         adata.obsm[keys.SPATIAL] = positions[:n] * pixel_um
         if in_tissue is not None and first is None:
             adata = _only_in_tissue(adata, _yes(in_tissue, name=f"{path}: obs['{IN_TISSUE}']"), name=str(path))
@@ -474,6 +499,73 @@ def _h5ad_positions(file: h5py.File, n: int, path: Path) -> np.ndarray:
     if not known.all():
         raise ValueError(f"{path}: obsm['spatial'], row {int(np.argmin(known)) + 1}: no position")
     return positions
+
+
+def _apart(positions: np.ndarray) -> float:
+    """Median distance of a position to the nearest other one."""
+    return float(np.median(cKDTree(positions).query(positions, k=2)[0][:, 1]))
+
+
+def check_places(positions: np.ndarray, *, name: str) -> None:
+    """Refuse positions of which no map can be made: all of them one place, or half of them or more doubled.
+
+    Parameters
+    ----------
+    positions
+        Spots, bins or cells x 2, in whatever unit.
+    name
+        Where they stand, for messages.
+
+    Raises
+    ------
+    ValueError
+        With how many places are there, and the way out.
+    """
+    n = len(positions)
+    if n < 2 or _apart(positions) > 0:
+        return
+    places = len(np.unique(positions, axis=0))
+    if places == 1:
+        raise ValueError(f"{name}: all {n} positions are one place; write the coordinates of each into it")
+    raise ValueError(
+        f"{name}: {n} positions are {places} places, so half of them or more stand at the place of another; a section "
+        "that is there twice, or two sections one upon the other, have to be taken apart into a library each"
+    )
+
+
+def check_pitch(positions: np.ndarray, *, pixel_um: float, name: str) -> None:
+    """Check that the spots of a section lie as far apart as those of Visium, which tells its unit.
+
+    Visium spots are 100 um apart. Squares of 200 um are allowed as well: the arrays of Spatial Transcriptomics before
+    it (Stahl et al. 2016 Science). Both within 20 % (:func:`livermet.visium.differ`).
+
+    Parameters
+    ----------
+    positions
+        Spots x 2, in micrometres.
+    pixel_um
+        Micrometres per unit, for the message.
+    name
+        The file, for messages.
+
+    Raises
+    ------
+    ValueError
+        The median distance of a spot to its nearest neighbour is another one.
+    """
+    if len(positions) < 2:
+        return
+    apart = _apart(positions)
+    around = cKDTree(positions).query_ball_point(positions, r=1.2 * apart, return_length=True) - 1
+    square = np.quantile(around, 0.9) <= SQUARE_NEIGHBOURS
+    if not differ(apart, SPOT_PITCH_UM) or (square and not differ(apart, SQUARE_PITCH_UM)):
+        return
+    raise ValueError(
+        f"{name}: neighbouring spots lie {apart:.3g} um apart by obsm['spatial'] and pixel_um {pixel_um:g}, but those "
+        f"of Visium lie {SPOT_PITCH_UM:g} um apart; correct pixel_um in libraries.tsv (micrometres per unit of the "
+        f"coordinates; {pixel_um * SPOT_PITCH_UM / apart:.3g} would fit), or write coordinates in micrometres and give "
+        "1"
+    )
 
 
 def _only_in_tissue(adata: AnnData, inside: np.ndarray, *, name: str, unit: str = "spots") -> AnnData:

@@ -20,8 +20,8 @@ CODES = {
     "step of Holm)",
     "R03": "several rows of one patient: cells, spots, sections or lesions would count as patients",
     "R04": "several timepoints or tissues at once",
-    "R05": "centre, batch, chemistry or sampling method explains more than 70 % of the label, fewer than two centres "
-    "hold both classes, or fewer than half of the patients are in such centres",
+    "R05": "centre, batch, chemistry or sampling method explains more than 70 % of the label or determines it, fewer "
+    "than two centres hold both classes, or fewer than half of the patients are in such centres",
     "R06": "the label is undefined, or the same for all; what can't be evaluated is no value",
     "R07": "something known only after the start of follow-up, compared without a landmark",
     "R08": "change of CA19-9 without secretion, from a normal baseline or in cholestasis: the label has no value",
@@ -50,6 +50,7 @@ CODES = {
 COHORT = "cohort"
 BEFORE_TREATMENT = "T0_pre"
 MAX_EXPLAINED = 0.7  # share of the label's variance that a factor of the design may explain
+SPARE_OF_CHANCE = 5  # patients beyond one per level from which one-class levels are hardly chance
 SHOWN_EXPLAINED = 0.2  # beyond what chance explains: a factor that is not adjusted for is named beside the result
 MIN_EVENTS = 5  # events that a comparison of times needs
 MIN_PATIENTS_OF_NICHE = 2
@@ -204,7 +205,9 @@ def refuse_confounded(values: np.ndarray, centre: np.ndarray, factors: Mapping[s
     For centres: no label within centres (the design is rank deficient), fewer than two centres with both classes, less
     than half of the patients in such centres, or more than 70 % of the label's variance between centres. Where all
     patients come from one centre there is nothing to be confounded with. For the further factors, whose levels may be
-    many: more than 70 % of the label's variance between levels that have at least three patients in the mean.
+    many: more than 70 % of the label's variance between levels that have at least three patients in the mean, or a
+    label that the design matrix of the factor, alone or with the centre, determines although it leaves
+    ``SPARE_OF_CHANCE`` degrees of freedom or more: with fewer, small levels hold one class by chance.
 
     Parameters
     ----------
@@ -229,15 +232,57 @@ def refuse_confounded(values: np.ndarray, centre: np.ndarray, factors: Mapping[s
             reasons.append(f"only {share:.0%} of the patients are in centres that hold both classes")
         elif explained > MAX_EXPLAINED:
             reasons.append(f"centre explains {explained:.0%} of the label")
-    for name, levels_of in factors.items():
-        explained = statistics.explained_by_strata(values, levels_of)
-        if explained > MAX_EXPLAINED and len(np.unique(levels_of)) <= len(values) / 3:
+    return _confounded([*reasons, *_aliased_factors(values, centre, factors)])
+
+
+def refuse_confounded_factors(values: np.ndarray, centre: np.ndarray, factors: Mapping[str, np.ndarray]) -> str:
+    """R05 by the further factors alone: see :func:`refuse_confounded`."""
+    return _confounded(_aliased_factors(values, centre, factors))
+
+
+def _confounded(reasons: Sequence[str]) -> str:
+    lifted = "Lifted by patients of both classes from the same place"
+    return f"{'; '.join(reasons)}: response can't be told from it. {lifted}" if reasons else ""
+
+
+def _aliased_factors(values: np.ndarray, centre: np.ndarray, factors: Mapping[str, np.ndarray]) -> list[str]:
+    reasons = []
+    for name, levels in factors.items():
+        explained = statistics.explained_by_strata(values, levels)
+        aliased = aliasing(values, levels, centre)
+        design = {"label": (levels,), "label within centres": (centre, levels)}.get(aliased)
+        if explained > MAX_EXPLAINED and len(np.unique(levels)) <= len(values) / 3:
             reasons.append(f"{name} explains {explained:.0%} of the label")
-    if not reasons:
-        return ""
-    return (
-        f"{'; '.join(reasons)}: response can't be told from it. Lifted by patients of both classes from the same place"
-    )
+        elif design and len(values) - rank(*design) >= SPARE_OF_CHANCE:
+            reasons.append(f"{name} determines the {aliased}")
+    return reasons
+
+
+def aliasing(y: np.ndarray, levels: np.ndarray, centre: np.ndarray) -> str:
+    """What the design matrix can't tell apart (see :func:`livermet.design.confounding`); "" where nothing.
+
+    Parameters
+    ----------
+    y
+        The label, one number per patient.
+    levels, centre
+        Level of the factor, and centre, of each patient.
+    """
+    if rank(levels) == len(y):
+        return "a level per patient"
+    if rank(levels) == rank(levels, label=y):
+        return "label"
+    if len(y) > rank(centre, levels) == rank(centre, levels, label=y):
+        return "label within centres"
+    return ""
+
+
+def rank(*factors: np.ndarray, label: np.ndarray | None = None) -> int:
+    """Rank of the design with indicators of all levels, and the label as a further column."""
+    columns = [np.eye(len(names))[codes] for names, codes in (np.unique(f, return_inverse=True) for f in factors)]
+    if label is not None:
+        columns.append(((label - label.mean()) / (label.std() or 1.0))[:, None])
+    return int(np.linalg.matrix_rank(np.hstack(columns)))
 
 
 def refuse_unit(table: pd.DataFrame, *, unit: Sequence[str]) -> str:

@@ -123,7 +123,8 @@ def missing_measures(measures: pd.DataFrame, *, top: int) -> pd.DataFrame:
 
 def blood_days(measures: pd.DataFrame) -> pd.DataFrame:
     """Days of treatment on which the values behind each measure were drawn: median and range over patients."""
-    known = measures[measures["value"].notna()]
+    # read_table leaves a column of this name as text, in which a missing value is "".
+    known = measures[pd.to_numeric(measures["value"]).notna()]
     if known.empty:
         return pd.DataFrame()
     rows = []

@@ -71,7 +71,7 @@ def confounding_view(confounding: pd.DataFrame) -> pd.DataFrame:
             ),
             "value": order["strength"].astype(float).round(2),
             "p": order["p"],
-            "told apart from the label": order["aliased"].map(lambda text: f"no: {text}" if text else "yes"),
+            "told apart from the label": order["aliased"].fillna("").map(lambda text: f"no: {text}" if text else "yes"),
             "what follows": order["follows"],
             "in words": order["words"],
         }

@@ -110,8 +110,11 @@ def invasion_tail(tail: pd.DataFrame) -> pd.DataFrame:
 
 
 def contact_summary(contacts: pd.DataFrame, *, top: int) -> pd.DataFrame:
-    """Ordered pairs of types with the largest z of their distance, by section, from ``contacts.tsv``."""
-    of_two = contacts["type_a"] != contacts["type_b"]
+    """Ordered pairs of types with the largest z of their distance, by section, from ``contacts.tsv``.
+
+    Sections without border are left out: their null is the weaker one.
+    """
+    of_two = (contacts["type_a"] != contacts["type_b"]) & (contacts["null"] == "distance_bins")
     known = contacts[contacts["z_nearest"].notna() & of_two]
     order = known["z_nearest"].astype(float).abs().sort_values(ascending=False, kind="stable").index[:top]
     known = known.loc[order]

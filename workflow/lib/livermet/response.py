@@ -126,7 +126,8 @@ def associate(
     Returns
     -------
     One row per feature and analysis, with the columns of ``COLUMNS``; ``minimal_detectable_effect`` is the effect, of
-    the kind shown, that is found with 80 % power at alpha, for confirmatory features at the first step of Holm.
+    the kind shown, that is found with 80 % power at alpha, for confirmatory features at the first step of Holm; where
+    parts are taken from their median, that of one part that moved (:func:`livermet.statistics.median_factor`).
     """
     label = read_label(labels, config["primary_label"])
     alpha = config["alpha"] / config["planned_looks"]
@@ -361,7 +362,8 @@ def _test_block(
             "adjusted_for": adjusted,
             "smallest_attainable_p": statistics.smallest_attainable_p(numbers, strata, n_permutations=draws),
             "detectable": {
-                role: detectable_effect(effects, label, alpha=at, power=POWER) for role, at in level.items()
+                role: _detectable(effects, label, alpha=at, parts=block.shape[1] if centre_differences else 0)
+                for role, at in level.items()
             },
             "status": "tested",
         }
@@ -374,8 +376,21 @@ def _test_block(
             if row["status"] == "tested" or analysis == "primary":
                 rows.append(row)
     if counts is not None:
-        rows += _by_counts(counts, y, centre, n)
+        tested = {row["feature"] for row in rows if row["status"] == "tested"}
+        rows += [row for row in _by_counts(counts, y, centre, n) if row["feature"] in tested]
     return rows
+
+
+def _detectable(effects: statistics.Effects, label: Label, *, alpha: float, parts: int) -> float:
+    """Smallest effect found at this level; ``parts``: those of a family whose median is taken off, otherwise 0."""
+    known_centre = detectable_effect(effects, label, alpha=alpha, power=POWER)
+    if not parts or math.isnan(known_centre):
+        return known_centre
+    df = effects.df if label.binary else math.inf  # the other effects are reckoned with as normal
+    factor = statistics.median_factor(parts, df=df, alpha=alpha, power=POWER)
+    if label.binary or label.survival:
+        return factor * known_centre
+    return math.tanh(factor * math.atanh(known_centre))
 
 
 def _by_counts(counts: pd.DataFrame, y: np.ndarray, centre: np.ndarray, n: Mapping[str, Any]) -> list[dict[str, Any]]:

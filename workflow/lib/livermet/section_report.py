@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from livermet import keys
+from livermet.deconvolve import RARE_SHARE
 from livermet.pages import is_finite, significant
 
 UNITS = {"spot": "spots", "bin": "bins", "cell": "cells"}
+PERCENT = 100.0
 PATTERNS = ("desmoplastic", "replacement", "pushing")
 
 
@@ -20,7 +22,13 @@ def unit_of(modality: str) -> str:
 
 
 def section_facts(
-    summary: Mapping[str, Any], growth: Mapping[str, Any], confusable: Sequence[Mapping[str, Any]], *, n_genes: int
+    summary: Mapping[str, Any],
+    growth: Mapping[str, Any],
+    confusable: Sequence[Mapping[str, Any]],
+    *,
+    n_genes: int,
+    rare: Sequence[str] = (),
+    polygon_notes: Sequence[str] = (),
 ) -> list[tuple[str, str]]:
     """Terms and what is known, in the order of the page.
 
@@ -34,17 +42,29 @@ def section_facts(
         Pairs of types that the panel does not tell apart (:class:`livermet.panel.Labels`); empty for spots and bins.
     n_genes
         Genes that cells were labelled by; 0 for spots and bins.
+    rare
+        Types that are rare in a section of spots or bins (:func:`livermet.deconvolve.rare_types`).
+    polygon_notes
+        How the classes of the pathologist's file were used, and what was repaired or left out
+        (:class:`livermet.polygon.Outline`).
     """
     unit = UNITS[str(summary["resolution"])]
     facts = [("border", _border(summary)), ("zones", _zones(summary, unit)), ("growth pattern", _growth(growth))]
+    if _text(growth["growth_pattern"]):
+        facts.append(("along the border", _evidence(growth)))
+    if polygon_notes:
+        facts.insert(1, ("pathologist's polygon", "; ".join(polygon_notes)))
     if n_genes:
         facts.append(("cell types", _panel(confusable, n_genes)))
+    if rare:
+        share = f"below {PERCENT * RARE_SHARE:g} % of the section"
+        facts.append(("rare here", f"{', '.join(rare)}: {share}; their map is not to be read"))
     return facts
 
 
 def _border(summary: Mapping[str, Any]) -> str:
-    if _text(summary["reason"]):
-        return f"none: {summary['reason']}"
+    if not _text(summary["border_source"]):
+        return f"none: {_text(summary['reason'])}"
     text = f"{float(summary['interface_mm']):.1f} mm of tumour-liver border"
     if summary["border_source"] == "polygon":
         text += ", as the pathologist drew it"
@@ -64,7 +84,8 @@ def _text(value: Any) -> str:
 def _zones(summary: Mapping[str, Any], unit: str) -> str:
     numbers = [(name, int(summary[f"n_{name}"])) for name in keys.ZONES[:5]]
     if not any(n for _, n in numbers):
-        return "none"
+        reason = _text(summary["border_source"]) and _text(summary["reason"])
+        return f"none: {reason}" if reason else "none"
     return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in numbers) + f" {unit}"
 
 
@@ -74,6 +95,17 @@ def _growth(growth: Mapping[str, Any]) -> str:
         return f"not stated: {_text(growth['reason']) or 'no border'}{pathologist}"
     shares = ", ".join(f"{name} {float(growth[f'{name}_pct']):.0f} %" for name in PATTERNS)
     return f"{growth['growth_pattern']} ({shares} of the interface){pathologist}; auxiliary to a pathologist's reading"
+
+
+def _evidence(growth: Mapping[str, Any]) -> str:
+    """What the growth pattern rests on, and the roughness of the border, which stands beside it."""
+    told = {
+        "mixing_um": "malignant cells and hepatocytes stand together over {:.0f} um",
+        "rim": "fibroblasts {:+.0%} in the rim against the tissue around",
+        "roughness": "roughness {:.2f} (1 is a smooth line; it does not enter the pattern)",
+    }
+    known = [text.format(float(growth[name])) for name, text in told.items() if is_finite(growth[name])]
+    return f"on average {', '.join(known)}" if known else "not known"
 
 
 def _panel(confusable: Sequence[Mapping[str, Any]], n_genes: int) -> str:

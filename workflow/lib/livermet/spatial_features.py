@@ -3,8 +3,9 @@
 A feature is named ``kind:argument``:
 
 - ``zone_clr:<zone>:<compartment>``: centred log ratio of a compartment's share in a zone
-- ``margin_core:<cell type>``: log2 ratio of a type's abundance, margin to core
-- ``pair_z:<type>|<type>``: how much two types stand together beyond the distance to the border (``neighbourhood.tsv``)
+- ``margin_core:<cell type>``: log2 ratio of a type's abundance, margin to core; not from sections where it is rare
+- ``pair_z:<type>|<type>``: how much two types stand together beyond the distance to the border (``neighbourhood.tsv``;
+  not in sections without border, whose null is the weaker one)
 - ``nearest_um:<type>|<type>``, ``within_30um:<type>|<type>``: from each cell of the first type to the nearest of the
   second; single cells only (``contacts.tsv``)
 - ``slope:<state>``: change of a state's markers per 100 um of distance from the border, on the liver's side, given the
@@ -31,8 +32,11 @@ from scipy.sparse.csgraph import connected_components
 
 from livermet import keys
 from livermet.declared import SECTION_KINDS, ZONE_KINDS, parse
+from livermet.deconvolve import RARE_SHARE
 from livermet.features import FEATURE_COLUMNS, LEFT_OUT_COLUMNS, STRATUM, Tables
 from livermet.markers import compartment_of, load_markers
+from livermet.neighbourhood import BY_SIDE
+from livermet.refusals import refuse_no_border
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,7 +84,9 @@ def section_measures(section: AnnData, declared: Sequence[str], *, min_spots: in
     Returns
     -------
     DataFrame with library_id, feature, value (NaN where there is none), n and reason. Rows with the feature
-    ``sum:<zone>:<cell type>`` hold the summed abundance of a type in a zone, for :func:`declared_features`.
+    ``sum:<zone>:<cell type>`` hold the summed abundance of a type in a zone, those with ``mean:<cell type>`` its mean
+    share of a section of spots or bins, both for :func:`declared_features`; features of zones have a row, with the
+    reason, where the section has no border.
     """
     meta = section.uns[keys.META]
     least = min_spots if meta.get(keys.RESOLUTION, "spot") == "spot" else min_cells
@@ -89,27 +95,43 @@ def section_measures(section: AnnData, declared: Sequence[str], *, min_spots: in
     abundance = np.asarray(section.obsm[keys.ABUNDANCE], dtype=np.float64)
     known = ~np.isnan(abundance).any(axis=1) if types else np.zeros(section.n_obs, dtype=bool)
     zone = section.obs[keys.ZONE].astype(str).to_numpy()
-    no_zone = str(meta.get("border_reason", "")) or "the section has no border"
-    for name in keys.ZONES[:5]:
-        inside = known & (zone == name)
+    name = str(section.obs[keys.LIBRARY].iloc[0]) if section.n_obs else str(meta.get(keys.LIBRARY, ""))
+    no_zone = _why_no_zone(meta, zone, name)
+    for place in keys.ZONES[:5]:
+        inside = known & (zone == place)
         if inside.sum() >= least:
             sums = abundance[inside].sum(axis=0)
             rows += [
-                (f"sum:{name}:{kind}", total, int(inside.sum()), "") for kind, total in zip(types, sums, strict=True)
+                (f"sum:{place}:{kind}", total, int(inside.sum()), "") for kind, total in zip(types, sums, strict=True)
             ]
+    if meta.get(keys.RESOLUTION, "spot") != "cell" and known.any():
+        means = abundance[known].mean(axis=0)
+        rows += [(f"mean:{kind}", mean, int(known.sum()), "") for kind, mean in zip(types, means, strict=True)]
     for feature in declared:
         kind, argument = parse(feature)
-        if kind == "slope":
+        if kind in ZONE_KINDS and no_zone:
+            rows.append((feature, np.nan, 0, no_zone))
+        elif kind == "slope":
             rows.append((feature, *_slope(section, argument, abundance, types, known, least=least, without=no_zone)))
         elif kind == "level":
-            name, _, where = argument.partition(":")
-            rows.append((feature, *_level(section, LEVELS[name], zone == where, where, least=least, without=no_zone)))
+            genes, _, where = argument.partition(":")
+            rows.append((feature, *_level(section, LEVELS[genes], zone == where, where, least=least, without=no_zone)))
         elif kind == "tls_per_mm2":
             rows.append((feature, *_aggregates(section, abundance, types, known)))
     table = pd.DataFrame(rows, columns=list(SECTION_COLUMNS[1:])).astype({"value": float, "n": int})
-    name = str(section.obs[keys.LIBRARY].iloc[0]) if section.n_obs else str(meta.get(keys.LIBRARY, ""))
     table.insert(0, keys.LIBRARY, name)
     return table
+
+
+def _why_no_zone(meta: Mapping[str, object], zone: np.ndarray, library: str) -> str:
+    """Why no spot of a section has a zone, "" where one has: left out of the scope, no border, or margin refused."""
+    refusal = refuse_no_border(zone)
+    if not refusal:
+        return ""
+    excluded, border, margin = (str(meta.get(name) or "") for name in ("reason", "border_reason", "zone_reason"))
+    if excluded or (margin and not border):
+        return f"section {library}: {excluded or margin}"
+    return f"section {library}, R13: {border or refusal}"
 
 
 def _expression(section: AnnData, genes: Sequence[str]) -> np.ndarray | None:
@@ -154,7 +176,7 @@ def _level(
 ) -> tuple[float, int, str]:
     n = int(inside.sum())
     if n < least:
-        return np.nan, n, without if not n else f"{n} of {least} spots or cells in zone {zone}"
+        return np.nan, n, without or f"{n} of {least} spots or cells in zone {zone}"
     expression = _expression(section[inside], genes)
     return (np.nan, n, "no gene of the set in the section") if expression is None else (float(expression.mean()), n, "")
 
@@ -237,7 +259,7 @@ def declared_features(
             kind, argument = parse(feature)
             unit, source = UNITS.get(kind, ""), "zones.h5ad"
             if kind in ZONE_KINDS:
-                value, n, reason = _of_zones(own, kind, argument)
+                value, n, reason = _of_zones(own, feature)
             elif kind in SECTION_KINDS:
                 found = own[own["feature"] == feature]
                 value, n, reason = _mean(found["value"], found["n"], found["reason"])
@@ -268,7 +290,8 @@ def _mean(values: pd.Series, weights: pd.Series, reasons: pd.Series) -> tuple[fl
     return float(np.average(values[known], weights=weights[known])), int(weights[known].sum()), ""
 
 
-def _of_zones(measures: pd.DataFrame, kind: str, argument: str) -> tuple[float, int, str]:
+def _of_zones(measures: pd.DataFrame, feature: str) -> tuple[float, int, str]:
+    kind, argument = parse(feature)
     sums = measures[measures["feature"].str.startswith("sum:")]
     parts = sums["feature"].str.split(":", expand=True)
     sums = sums.assign(zone=parts[1] if len(sums) else "", cell_type=parts[2] if len(sums) else "")
@@ -276,7 +299,14 @@ def _of_zones(measures: pd.DataFrame, kind: str, argument: str) -> tuple[float, 
     whole = sums.groupby(keys.LIBRARY)["zone"].agg(lambda zones: set(wanted) <= set(zones))
     sums = sums[sums[keys.LIBRARY].isin(whole.index[whole.astype(bool)]) & sums["zone"].isin(wanted)]
     if sums.empty:
-        return np.nan, 0, f"no section with enough spots or cells in {' and '.join(wanted)}"
+        borderless = measures.loc[measures["feature"] == feature, "reason"]
+        sections = measures[keys.LIBRARY].nunique()
+        enough = f"no section with enough spots or cells in {' and '.join(wanted)}"
+        return np.nan, 0, borderless.iloc[0] if sections and len(borderless) == sections else enough
+    sums = sums[~sums[keys.LIBRARY].isin(_sections_where_rare(measures, feature))]
+    if sums.empty:
+        what = argument if kind == "margin_core" else argument.partition(":")[2]
+        return np.nan, 0, f"{what} is rare, below {100 * RARE_SHARE:g} % of each section"
     if kind == "margin_core" and argument not in set(sums["cell_type"]):
         return np.nan, 0, f"no {argument} in the reference"
     table = sums.pivot_table(index="zone", columns="cell_type", values="value", aggfunc="sum", fill_value=0.0)
@@ -292,6 +322,19 @@ def _of_zones(measures: pd.DataFrame, kind: str, argument: str) -> tuple[float, 
     return float(logs[compartment] - logs.mean()), int(n.iloc[0]), ""
 
 
+def _sections_where_rare(measures: pd.DataFrame, feature: str) -> set[str]:
+    """Sections of spots or bins in which the type, or all types of the compartment, are below ``RARE_SHARE``."""
+    kind, argument = parse(feature)
+    means = measures[measures["feature"].str.startswith("mean:")]
+    cell_type = means["feature"].str.removeprefix("mean:")
+    if kind == "margin_core":
+        own = means[cell_type == argument]
+    else:
+        own = means[cell_type.map(compartment_of()) == argument.partition(":")[2]]
+    total = own.groupby(keys.LIBRARY)["value"].sum()
+    return set(total.index[total < RARE_SHARE])
+
+
 def _of_table(table: pd.DataFrame, kind: str, argument: str, column: str, weight: str) -> tuple[float, int, str]:
     if kind in ("pair_z", "nearest_um", "within_30um"):
         first, second = argument.split("|")
@@ -299,7 +342,14 @@ def _of_table(table: pd.DataFrame, kind: str, argument: str, column: str, weight
         if kind == "pair_z":  # unordered pairs
             chosen |= (table["type_a"] == second) & (table["type_b"] == first)
         # A section that can't have the pair has one row without types, with the reason.
-        table = table[chosen | table["type_a"].isna()]
+        rows = table[chosen | table["type_a"].isna()]
+        if rows.empty and len(table):
+            return np.nan, 0, f"{first} or {second} is too rare: no section has the pair"
+        table = rows
+        if kind == "pair_z":
+            borderless = table["null"] == BY_SIDE
+            told = "section " + table[keys.LIBRARY].astype(str) + ", R13: no tumour-liver border"
+            table = table.assign(z=table["z"].mask(borderless), reason=table["reason"].mask(borderless, told))
     elif kind == "invasion":
         table = table[table["programme"] == argument]
     elif kind == "growth":

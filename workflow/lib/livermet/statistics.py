@@ -7,8 +7,9 @@ Throughout, rows are patients: the unit of every test. ``labels`` is a numeric v
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -195,10 +196,15 @@ def standardised_difference(
 
     The difference is divided by the pooled standard deviation within stratum and class (residuals of the linear model
     feature ~ stratum + label) and corrected for small samples (Hedges 1981). The interval inverts the noncentral t
-    distribution (Steiger and Fouladi 1997): exact for normal values of equal spread. Where differences are taken from
-    their median, which is uncertain itself in families of few parts, the interval is widened by the ratio of standard
-    errors with and without it, from draws of the differences under their estimated covariance. NaN where no residual
-    degree of freedom or no spread is left.
+    distribution (Steiger and Fouladi 1997): exact for normal values of equal spread. NaN where no residual degree of
+    freedom or no spread is left.
+
+    Where differences are taken from their median, which is uncertain itself in families of few parts, the interval is
+    widened by the ratio of standard errors with and without it, from draws of the differences under their estimated
+    covariance. A part that moved among few pulls its own median, so that its effect is shrunk: with 21 against 43
+    patients a true g of .8 was estimated as .67, .73, .75 and .79 among 4, 6, 8 and 20 parts. The interval therefore
+    spans two, from the median of all parts and from that of the others; it held the truth in .92, .94, .95 and .96 of
+    cohorts (.88, .92, .93 and .95 from the median of all alone), among 3 parts in .90 (.83).
 
     Parameters
     ----------
@@ -216,14 +222,32 @@ def standardised_difference(
     residual = y - np.outer(z, slope)
     spread = np.sqrt((residual**2).sum(axis=0) / df)
     spread = np.where(spread > TINY, spread, np.nan)
-    wider = 1.0
-    if centre_differences:
-        wider = _median_inflation(slope, residual.T @ residual / df / total)
-        slope = slope - np.median(slope)
-    size = slope / spread
-    t = size * math.sqrt(total)
-    low, high = (size + wider * (special.nctdtrinc(df, q, t) / math.sqrt(total) - size) for q in (0.975, 0.025))
-    return Effects(size * small_sample_factor(df), low, high, 1 / total, df)
+    return _standardised(slope, spread, residual.T @ residual / df / total, total, df, centre_differences)
+
+
+def _standardised(
+    slope: np.ndarray, spread: np.ndarray, covariance: np.ndarray, precision: float, df: int, centre: bool
+) -> Effects:
+    """Differences over their spread with intervals from the noncentral t; ``precision`` is spread squared over the
+    variance of a difference."""
+    wider: np.ndarray | float = 1.0
+    middles: list[np.ndarray | float] = [0.0]
+    if centre and len(slope):
+        wider, middles = _median_inflation(slope, covariance), _middles(slope)
+    root, ends = math.sqrt(precision), []
+    for middle in middles:
+        size = (slope - middle) / spread
+        ends.append([size + wider * (special.nctdtrinc(df, q, size * root) / root - size) for q in (0.975, 0.025)])
+    low, high = np.min([end[0] for end in ends], axis=0), np.max([end[1] for end in ends], axis=0)
+    return Effects((slope - middles[0]) / spread * small_sample_factor(df), low, high, 1 / precision, df)
+
+
+def _middles(slope: np.ndarray) -> list[np.ndarray | float]:
+    """The median of all differences, and from three parts on for each the median of the others."""
+    everyone = float(np.median(slope))
+    if len(slope) < 3:
+        return [everyone]
+    return [everyone, np.array([np.median(np.delete(slope, k)) for k in range(len(slope))])]
 
 
 def _median_inflation(slope: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -249,7 +273,9 @@ def rank_correlation(
 
     Correlation of the overall ranks after centring both within stratum. Interval: Fisher's z with the variance of
     Bonett and Wright (2000), less one patient per further stratum; NaN with fewer than three spare patients.
-    ``centre_differences`` as for :func:`permutation_p`: slopes of the ranks less their median.
+    ``centre_differences`` as for :func:`permutation_p`: slopes of the ranks less their median, the interval (of z)
+    being widened as in :func:`standardised_difference`. Such a difference of correlations has no z of its own: with 64
+    patients and 4 parts the interval held a true one of .5 in .92 of cohorts, one of .9 in .63.
     """
     y = centred(stats.rankdata(values, axis=0), strata)
     z = centred(stats.rankdata(labels)[:, None], strata)[:, 0]
@@ -257,15 +283,21 @@ def rank_correlation(
     free = len(z) - len(np.unique(strata)) - 2
     scale = np.sqrt(total * (y**2).sum(axis=0))
     joint = z @ y
-    if centre_differences:
-        joint = joint - np.median(joint)
-    r = np.clip(np.divide(joint, scale, out=np.full(values.shape[1], np.nan), where=scale > TINY), -1, 1)
-    if free < 3:
-        low = high = np.full(values.shape[1], np.nan)
-    else:
-        inner = np.clip(r, -1 + TINY, 1 - TINY)
-        half = stats.norm.ppf(0.975) * np.sqrt((1 + inner**2 / 2) / free)
-        low, high = np.tanh(np.arctanh(inner) - half), np.tanh(np.arctanh(inner) + half)
+    wider: np.ndarray | float = 1.0
+    middles: list[np.ndarray | float] = [0.0]
+    if centre_differences and len(joint) and total > TINY and free >= 3:
+        residual = y - np.outer(z, joint / total)
+        wider = _median_inflation(joint, residual.T @ residual * total / (free + 1))
+    if centre_differences and len(joint):
+        middles = _middles(joint)
+    known = np.where(scale > TINY, scale, np.nan)
+    found = [np.clip((joint - middle) / known, -1, 1) for middle in middles]
+    r = found[0]
+    low = high = np.full(values.shape[1], np.nan)
+    if free >= 3:
+        inner = np.clip(found, -1 + TINY, 1 - TINY)
+        half = wider * stats.norm.ppf(0.975) * np.sqrt((1 + inner**2 / 2) / free)
+        low, high = np.tanh(np.arctanh(inner) - half).min(axis=0), np.tanh(np.arctanh(inner) + half).max(axis=0)
     return Effects(r, low, high, 1 / total if total > TINY else np.nan, max(free + 1, 0))
 
 
@@ -277,8 +309,8 @@ def log_hazard_ratio(
     See :func:`livermet.cox.per_sd`; with few events by Firth's penalty. ``centre_differences`` as for
     :func:`permutation_p`: the score of Cox's model at 0 is the covariance of feature and log-rank score, to first order
     the log hazard ratio times the standard deviation, and of these the median is taken off. The interval is widened for
-    the uncertainty of that median as in :func:`standardised_difference`. ``variance`` is 1 over the events that carry
-    information (Schoenfeld 1983), ``df`` their number.
+    the uncertainty of that median, and for the pull of the part on it, as in :func:`standardised_difference`.
+    ``variance`` is 1 over the events that carry information (Schoenfeld 1983), ``df`` their number.
     """
     values = np.asarray(values, float)
     found = cox.per_sd(values, time, event, strata=strata)
@@ -291,10 +323,11 @@ def log_hazard_ratio(
         together = np.atleast_2d(np.corrcoef(centred(values, strata)[:, known], rowvar=False))
         slope = effect[known] * spread
         wider = _median_inflation(slope, together * np.outer(error, error))
-        middle = np.median(slope) / spread
-        low[known] = effect[known] - middle - wider * (effect - low)[known]
-        high[known] = effect[known] - middle + wider * (high - effect)[known]
-        effect[known] -= middle
+        middles = [middle / spread for middle in _middles(slope)]
+        below, above = wider * (effect - low)[known], wider * (high - effect)[known]
+        low[known] = effect[known] - np.max(middles, axis=0) - below
+        high[known] = effect[known] - np.min(middles, axis=0) + above
+        effect[known] -= middles[0]
     return Effects(effect, low, high, 1 / events if events else np.nan, events)
 
 
@@ -357,7 +390,7 @@ def standardised_mean_change(differences: np.ndarray, *, centre_differences: boo
     differences
         Pairs x features.
     centre_differences
-        Take the mean differences from their median; the interval is widened as in :func:`standardised_difference`.
+        Take the mean differences from their median; effect and interval as in :func:`standardised_difference`.
     """
     n, df = len(differences), len(differences) - 1
     if df < 1:
@@ -367,14 +400,7 @@ def standardised_mean_change(differences: np.ndarray, *, centre_differences: boo
     residual = differences - mean
     spread = np.sqrt((residual**2).sum(axis=0) / df)
     spread = np.where(spread > TINY, spread, np.nan)
-    wider = 1.0
-    if centre_differences and len(mean):
-        wider = _median_inflation(mean, residual.T @ residual / df / n)
-        mean = mean - np.median(mean)
-    size = mean / spread
-    t = size * math.sqrt(n)
-    low, high = (size + wider * (special.nctdtrinc(df, q, t) / math.sqrt(n) - size) for q in (0.975, 0.025))
-    return Effects(size * small_sample_factor(df), low, high, 1 / n, df)
+    return _standardised(mean, spread, residual.T @ residual / df / n, n, df, centre_differences)
 
 
 def minimal_detectable_correlation(*, df: int, alpha: float, power: float) -> float:
@@ -437,6 +463,62 @@ def minimal_detectable_effect(*, variance: float, df: int, alpha: float, power: 
     while excess(upper) < 0:
         upper *= 1.5
     return float(optimize.brentq(excess, 0, upper)) * math.sqrt(variance)
+
+
+@cache
+def median_factor(parts: int, *, df: float, alpha: float, power: float) -> float:
+    """How much larger than against a known centre an effect must be, to be found against the median of its family.
+
+    That median moves by chance, and the part that moved pulls it. One of ``parts`` normal parts of equal spread is
+    shifted; they differ from centred log-ratios by a constant per patient, which the median takes away. Each part less
+    the median of all is compared with its own null, and the shift is sought that is found with the given power, in
+    units of the spread of the log-ratio, as effects are. The others and the estimated spread are drawn (fixed seed,
+    error about 1 %); given these the probability is known. Not for several parts that moved. A moved part of half or
+    twice the spread of the others, among 4 and 8 parts, was found in .77 to .81 of cohorts.
+
+    Parameters
+    ----------
+    parts
+        Size of the family; with fewer than three the median is no further uncertainty, and the factor is 1.
+    df
+        Residual degrees of freedom; infinite where the spread is known.
+    """
+    if parts < 3:
+        return 1.0
+    rng = np.random.default_rng(0)
+    others = np.sort(rng.normal(size=(MEDIAN_DRAWS, parts - 1)), axis=1)
+    own = math.sqrt(1 - 1 / parts)  # spread of a log-ratio of parts of spread 1
+    chance = (rng.permutation(MEDIAN_DRAWS) + 0.5) / MEDIAN_DRAWS
+    spread = np.sqrt(stats.chi2.ppf(chance, df) / df) if math.isfinite(df) else np.ones(MEDIAN_DRAWS)
+
+    def found(critical: float, shift: float, *, centre: bool) -> float:
+        above = below = critical * spread
+        if centre:
+            above, below = (_needed(draws, own * critical * spread) for draws in (others, -others[:, ::-1]))
+        return float((special.ndtr(shift - above) + special.ndtr(-shift - below)).mean())
+
+    def smallest(*, centre: bool) -> float:
+        critical = _crossing(lambda value: alpha - found(value, 0, centre=centre))
+        return _crossing(lambda shift: found(critical, shift, centre=centre) - power)
+
+    return smallest(centre=True) / own / smallest(centre=False)
+
+
+def _needed(others: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """What a part must exceed to lie further than ``reach`` above the median of all; the others sorted by row."""
+    half = others.shape[1] // 2
+    if others.shape[1] % 2 == 0:
+        return others[:, half] + reach
+    # The median is the mean of two parts, of which one may be the part itself.
+    return np.minimum(others[:, half] + 2 * reach, (others[:, half] + others[:, half + 1]) / 2 + reach)
+
+
+def _crossing(excess: Callable[[float], float]) -> float:
+    """Where an increasing function that is negative at 0 becomes positive."""
+    upper = 4.0
+    while excess(upper) < 0:
+        upper *= 2
+    return float(optimize.brentq(excess, 0, upper, xtol=1e-4))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -469,7 +469,7 @@ def _compared(
     time, event = endpoint.numbers, endpoint.events
     at_risk = time.index[time > landmark]
     cutoff = course.days["surgery"].reindex(at_risk) if from_surgery else pd.Series(float(landmark), index=at_risk)
-    status, undated = known_by(label, course, cutoff, rules=rules)
+    status, undated = known_by(label, course, cutoff, rules=rules, from_surgery=from_surgery)
     among = ""
     if label.name == "resected":
         gate, open_gate = known_by(read_label(labels, GATE), course, cutoff, rules=rules)

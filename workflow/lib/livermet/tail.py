@@ -185,6 +185,18 @@ def vessel_cooption(
     z describes one section: malignant cells that clump for any reason widen its true spread, and a spot of several
     cells shows company, not contact. No p, and auxiliary to histology.
 
+    Parameters
+    ----------
+    tail_um
+        How far beyond the border cells and spots count, um.
+    vessel_um
+        Within this distance of an endothelial cell a cell stands beside it, um. Vessels on the tumour's side of the
+        border count here as well, but not among those needed.
+    bin_um
+        Width of the bins of distance, um.
+    min_spots, min_cells
+        Spots beyond the border that are needed; bins, or malignant and endothelial cells each.
+
     Returns
     -------
     One row, ``VESSEL_COLUMNS``; n counts malignant cells beyond the border, or spots.
@@ -194,6 +206,7 @@ def vessel_cooption(
     outside = (section.distance >= 0) & (section.distance < tail_um)
     amount = malignant_amount(section)
     present = [name for name in ENDOTHELIUM if name in section.abundance]
+    needed = min_spots if section.resolution == "spot" else min_cells
     result = {"measure": measure, "n": 0}
     if border_reason:
         return _vessels(result | {"reason": border_reason})
@@ -202,8 +215,9 @@ def vessel_cooption(
         vessel = np.isin(section.cell_type.astype(str), ENDOTHELIUM)
         rows = outside & ~vessel
         result["n"] = int(amount[rows].sum())
-        if vessel.sum() < min_spots or result["n"] < min_spots:
-            few = f"{result['n']} malignant and {vessel.sum()} endothelial cells beyond the border, {min_spots} needed"
+        n_vessel = int((vessel & outside).sum())
+        if min(n_vessel, result["n"]) < needed:
+            few = f"{result['n']} malignant and {n_vessel} endothelial cells beyond the border, {needed} of each needed"
             return _vessels(result | {"reason": few})
         beside = cKDTree(section.coordinates[vessel]).query(section.coordinates[rows])[0] <= vessel_um
         observed, mean, sd = within_groups(amount[rows], beside.astype(float), groups[rows])
@@ -214,9 +228,9 @@ def vessel_cooption(
         rest = 1 - amount
         rows = outside & ~np.isnan(amount) & (rest > 0)
         result["n"] = int(rows.sum())
-        needed = min_spots if section.resolution == "spot" else min_cells
         if not present or result["n"] < needed:
-            few = "no profile of endothelium" if not present else f"{result['n']} spots, {needed} needed"
+            few = f"{result['n']} {section.resolution}s beyond the border, {needed} needed"
+            few = few if present else "no profile of endothelium"
             return _vessels(result | {"reason": few})
         both = np.column_stack([amount[rows], endothelium[rows] / rest[rows]])
         side = np.zeros(result["n"], dtype=bool)

@@ -93,7 +93,7 @@ def verdict(
             f"families have q at or below {config['fdr']:.2g}. They are leads for another cohort, not findings."
         )
     sentences += [
-        f"{_count(rows, 'feature')} not tested ({code}): {rows['refusal_reason'].mode().iloc[0]}."
+        f"{_count(rows, 'feature')} not tested ({code}): {_reason(rows['refusal_reason'])}."
         for code, rows in refused.groupby("refusal_code", sort=True)
     ]
     return {
@@ -142,6 +142,13 @@ def _per_class(label: Label) -> dict[str, int]:
 
 def _count(rows: pd.DataFrame | pd.Series, noun: str) -> str:
     return f"{len(rows)} {noun}" + ("" if len(rows) == 1 else "s")
+
+
+def _reason(reasons: pd.Series) -> str:
+    """The reason, or the most frequent of several with its number."""
+    counts = reasons.value_counts()
+    most = reasons.mode().iloc[0]
+    return str(most) if len(counts) == 1 else f"most often ({counts[most]}) {most}"
 
 
 def _asked(label: Label, config: Mapping[str, Any], n_declared: int) -> str:

@@ -223,7 +223,7 @@ def border_summary(section: AnnData) -> dict[str, object]:
     """One row of the table of sections (``SUMMARY_COLUMNS``): what was found of tumour, liver and border, and zones.
 
     ``band_um`` is how far off the border may be: one spot or tile; where it is the pathologist's, the median distance
-    to the one of expression (NaN if that has none).
+    to the one of expression (NaN if that has none). ``reason``: why there is no border, or no zones beside one.
     """
     meta = section.uns[keys.META]
     band = json.loads(meta["border_band_um"])
@@ -240,7 +240,7 @@ def border_summary(section: AnnData) -> dict[str, object]:
         **{f"n_{zone}": int(zones.get(zone, 0)) for zone in keys.ZONES},
         "polygon_distance_um": agreement.get("median_um", np.nan),
         "polygon_same_side": agreement.get("same_side", np.nan),
-        "reason": meta.get("reason") or meta["border_reason"],
+        "reason": meta.get("reason") or meta["zone_reason"],
     }
 
 
@@ -293,11 +293,14 @@ def map_section(
     -------
     A copy with obs ``tumour``, ``signed_distance_um``, ``zone``, ``dominant_type``; obsm ``abundance`` (float32), uns
     ``abundance_types``; obsp ``spatial_connectivities``; uns ``border``: its lines; and in ``uns["livermet"]``:
-    ``border_reason``, ``border_source`` ("expression", "polygon", or "" without border), ``interface_mm``, ``n_liver``,
+    ``border_reason`` ("" or why no border), ``zone_reason`` ("" or why no zones: that of the border, or that of the
+    margin), ``border_source`` ("expression", "polygon", or "" without border), ``interface_mm``, ``n_liver``,
     ``pitch_um``, ``array``, ``border_band_um`` (JSON: between which two distances the place of the border is not known:
     half and one pitch or tile; from 0 to the median disagreement for a polygon), ``border_agreement`` (JSON: median_um
-    and same_side, of the polygon with expression, where there are both) and ``polygon_notes`` (JSON). A margin that is
-    not wider than one pitch or tile on either side is refused: zones are "none", with the reason.
+    and same_side, of the polygon with expression, where there are both) and ``polygon_notes`` (JSON: how the classes of
+    the file were used, what was repaired or left out). A margin that is not wider than one pitch or tile on either side
+    is refused: zones are "none", with the reason, while border and distance stand, on which growth pattern,
+    neighbourhoods and other half-widths rest.
     """
     result = section.copy()
     resolution = str(result.uns.get(keys.META, {}).get(keys.RESOLUTION, "spot"))
@@ -333,14 +336,12 @@ def map_section(
     reason = found.reason
     border = no_border() if reason else found.border
     distance = signed_distance(coordinates, found.side, border)
-    zoned = distance
-    if not reason:
-        limits = {"resolution": resolution, "pitch_um": graph.pitch_um, "tile_um": tile_um}
-        reason = margin_refusal(margin_um, **limits)
-        zoned = np.full(len(distance), np.nan) if reason else distance
+    refusal = margin_refusal(margin_um, resolution=resolution, pitch_um=graph.pitch_um, tile_um=tile_um)
+    no_zones = reason or refusal
+    zoned = np.full(len(distance), np.nan) if no_zones else distance
     zone = assign_zones(zoned, margin_um=margin_um, core_um=core_um, distant_um=distant_um)
     result.obs[keys.TUMOUR] = found.tumour
-    result.obs[keys.SIGNED_DISTANCE] = zoned
+    result.obs[keys.SIGNED_DISTANCE] = distance
     result.obs[keys.ZONE] = pd.Categorical(zone, categories=list(keys.ZONES))
     result.obs[keys.DOMINANT_TYPE] = pd.Categorical(_dominant(fractions, types))
     result.obsm[keys.ABUNDANCE] = np.asarray(fractions, dtype=np.float32)
@@ -352,10 +353,11 @@ def map_section(
         band = [0.0, agreement["median_um"]] if agreement else []
     result.uns[keys.META] = dict(result.uns.get(keys.META, {})) | {
         "border_reason": reason,
+        "zone_reason": no_zones,
         "abundance_reason": abundance_reason,
         "border_source": "" if border.is_empty else source,
         "border_agreement": json.dumps(agreement),
-        "polygon_notes": json.dumps(list(outline.notes) if outline is not None else []),
+        "polygon_notes": json.dumps([] if outline is None else [*filter(None, [outline.classes]), *outline.notes]),
         "interface_mm": border_mm(border),
         "n_liver": int(found.liver.sum()),
         "pitch_um": graph.pitch_um,
@@ -368,7 +370,7 @@ def map_section(
         len(coordinates), resolution, found.tumour.sum(), found.liver.sum(), border_mm(border), source,
     )  # fmt: skip
     logger.info(
-        "zones: %s%s", ", ".join(f"{z} {counts.get(z, 0)}" for z in keys.ZONES), f"; {reason}" if reason else ""
+        "zones: %s%s", ", ".join(f"{z} {counts.get(z, 0)}" for z in keys.ZONES), f"; {no_zones}" if no_zones else ""
     )
     return result
 

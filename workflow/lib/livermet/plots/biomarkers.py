@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from livermet import keys
-from livermet.blood_course import LINEAR, MEASURES
+from livermet.blood import LINEAR
+from livermet.blood_course import MEASURES
 from livermet.plots.style import ACCENT, GREY, INK, LIGHT, message_figure, new_figure
 
 COLUMNS = 4

@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.spatial import cKDTree
 
 from livermet import keys
+from livermet.deconvolve import rare_types
 from livermet.neighbourhood import of_one_resolution
 from livermet.plots.style import ACCENT, INK, LIGHT, ZONE_COLOURS, colours, message_figure, new_figure
 from livermet.section import NO_NICHE, Section
+from livermet.section_report import unit_of
 
 BARS_UM = (1000.0, 500.0, 200.0, 100.0)
 GRID_POINTS = 240
 UNITS = {"spot": "spots", "bin": "bins", "cell": "cells"}
+PROFILE_HEIGHT = 2.3  # inches
+REASON_HEIGHT = 0.4
+ABUNDANT = 0.25  # highest share from which a line has the panel of the abundant types
+SMOOTH_BINS = 2.0  # bins over which the weight of a neighbour falls to nothing
 
 
 def plot_section(
-    section: AnnData, *, title: str, niche_names: dict[str, str], n_types: int, margin_um: float
+    section: AnnData,
+    profiles: pd.DataFrame,
+    *,
+    title: str,
+    niche_names: dict[str, str],
+    n_types: int,
+    margin_um: float,
+    min_spots: int,
 ) -> Figure:
-    """One section: image with the border, signed distance, zones, niches, and its most abundant types.
+    """One section: image with the border, signed distance, zones, niches, its most abundant types, and these over the
+    distance to the border.
+
+    Types that are rare in a section of spots or bins are marked so, and have no line over the distance.
 
     Parameters
     ----------
     section
         A labelled section (``spatial.h5ad``).
+    profiles
+        Its means over the distance (``distance_profiles.parquet``).
     niche_names
         Name of each niche label.
     n_types
         Number of types shown, the most abundant ones on average; malignant cells and hepatocytes are always there.
     margin_um
         Half-width of the invasive margin, drawn on either side of the border.
+    min_spots
+        Observations that a bin of the profiles needs.
     """
     if section.n_obs == 0:
         reason = section.uns.get(keys.META, {}).get("reason") or "no spot was kept"
@@ -51,18 +72,20 @@ def plot_section(
     shown = (
         (first + [name for name in order if name not in first])[:n_types] if abundance.notna().any(axis=None) else []
     )
+    unit = UNITS[str(meta.get(keys.RESOLUTION, "spot"))]
+    rare = [] if unit == "cells" else rare_types(abundance.mean())
+    lines = _section_lines(profiles, [name for name in shown if name not in rare], min_spots=min_spots)
     n_columns = 4
     n_rows = int(np.ceil(len(shown) / n_columns))
     extent = np.ptp(np.asarray(section.obsm[keys.SPATIAL]), axis=0) + [2, 5] * np.full(2, _pitch(meta))
     height = float(np.clip(2.3 * extent[1] / extent[0], 1.0, 4.0)) + 0.3
     top_height = max(height, 1.7)
-    figure = new_figure(width=12.5, height=0.35 + top_height + n_rows * height)
-    # Two parts, so that the long legends above leave no gap below.
-    parts = figure.subfigures(1 + bool(shown), 1, height_ratios=[top_height, n_rows * height][: 1 + bool(shown)])
-    parts = np.atleast_1d(parts)
+    heights = [top_height, *([n_rows * height] if shown else []), REASON_HEIGHT if lines.empty else PROFILE_HEIGHT]
+    figure = new_figure(width=12.5, height=0.35 + sum(heights))
+    # Parts of their own, so that the long legends above leave no gap below.
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights)
     top = parts[0].subplots(1, n_columns)
     patient = section.obs[keys.PATIENT].iloc[0]
-    unit = UNITS[str(meta.get(keys.RESOLUTION, "spot"))]
     figure.suptitle(f"{title}, patient {patient}, {section.n_obs:,} {unit}", fontsize=10, weight="bold")
 
     _image(top[0], section, meta)
@@ -90,10 +113,57 @@ def plot_section(
             limit = max(float(np.nanpercentile(values, 99)), 0.02)
             spots = _spots(ax, section, meta, values=values, cmap="magma_r", limits=(0, limit))
             _colourbar(ax, spots, "probability" if unit == "cells" else "fraction of cells")
-            ax.set_title(name)
+            ax.set_title(f"{name} (rare here)" if name in rare else name)
         for ax in below.ravel()[len(shown) :]:
             ax.remove()
+    if lines.empty:
+        reason = f"no {min_spots} {unit} with abundances at any distance"
+        if np.isnan(distance).all():
+            reason = f"no tumour-liver border ({meta['border_reason']})"
+        elif not shown:
+            reason = "no abundances"
+        _words(parts[-1].subplots(), f"No profile over the distance to the border: {reason}.")
+    else:
+        note = f"steps of {_bin_width(lines):.0f} um, smoothed, n = {np.isfinite(distance).sum():,} {unit}"
+        _across(parts[-1], lines, colours(shown), note=note, margin_um=margin_um)
     return figure
+
+
+def _section_lines(profiles: pd.DataFrame, types: Sequence[str], *, min_spots: int) -> pd.DataFrame:
+    """Shares of chosen types by distance (index ``bin_um``), smoothed over neighbouring bins on either side.
+
+    Each bin weighs by its observations; bins with fewer than ``min_spots`` take no part, and nothing is carried across
+    the border.
+    """
+    rows = profiles[(profiles["kind"] == "type") & profiles["name"].isin(types) & (profiles["n_spots"] >= min_spots)]
+    mean = rows.pivot_table(index="bin_um", columns="name", values="mean").reindex(columns=list(types))
+    n = rows.drop_duplicates("bin_um").set_index("bin_um")["n_spots"].reindex(mean.index).astype(float)
+    place = mean.index.to_numpy()
+    apart = np.abs(place[:, None] - place) / _bin_width(mean)
+    weight = n.to_numpy() * np.clip(1 - apart / SMOOTH_BINS, 0, None) * (np.sign(place)[:, None] == np.sign(place))
+    smooth = weight @ mean.to_numpy() / weight.sum(axis=1, keepdims=True)
+    return pd.DataFrame(smooth, index=mean.index, columns=mean.columns)
+
+
+def _bin_width(lines: pd.DataFrame) -> float:
+    return float(np.diff(lines.index).min()) if len(lines) > 1 else 1.0
+
+
+def _across(part: SubFigure, lines: pd.DataFrame, palette: dict[str, str], *, note: str, margin_um: float) -> None:
+    """Shares over the signed distance: the abundant types on the left, the others on a scale of their own."""
+    most = lines.max()
+    groups = [list(most.index[most >= ABUNDANT]), list(most.index[most < ABUNDANT])]
+    groups = [names for names in groups if names]
+    axes = part.subplots(1, len(groups), squeeze=False)[0]
+    for ax, names in zip(axes, groups, strict=True):
+        ax.axvspan(-margin_um, margin_um, color=LIGHT, alpha=0.6, lw=0)
+        ax.axvline(0, color=INK, lw=0.8, ls=":")
+        for name in names:
+            ax.plot(lines.index, lines[name], color=palette[name], lw=1.6, label=name)
+        ax.set_ylim(bottom=0)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handlelength=1.2)
+        ax.set(xlabel="signed distance to the border (um; tumour is negative)", ylabel="mean fraction of cells")
+    part.suptitle(f"Types over the distance to the border ({note})", fontsize=9)
 
 
 def niche_colours(names: dict[str, str]) -> dict[str, str]:
@@ -231,11 +301,6 @@ def _outline(ax: Axes, section: AnnData, tumour: np.ndarray) -> None:
     ax.plot(*segments.T, color=ACCENT, lw=1.3)
 
 
-def _unit(section: Section) -> str:
-    """What counts once in a figure over sections: a patient at a timepoint, in a tissue."""
-    return f"{section.patient_id} {section.timepoint} {section.tissue}"
-
-
 def _words(ax: Axes, text: str) -> None:
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, color="#555555", wrap=True, transform=ax.transAxes)
@@ -329,7 +394,8 @@ def plot_neighbourhood(neighbourhood: pd.DataFrame, *, min_spots: int) -> Figure
     used = of_one_resolution(neighbourhood[(neighbourhood["null"] == "distance_bins") & neighbourhood["z"].notna()])
     if used.empty:
         return message_figure(
-            f"No neighbourhood statistics: no section has a tumour-liver border and {min_spots} spots with abundances."
+            "No neighbourhood statistics: no section of spots or single cells has a tumour-liver border and "
+            f"{min_spots} of them with abundances."
         )
     patients = used.groupby(["type_a", "type_b", "patient_id", "timepoint", "tissue"], sort=False)["z"].mean()
     pair = patients.groupby(level=[0, 1], sort=False).agg(["median", "size"])
@@ -359,89 +425,114 @@ def plot_neighbourhood(neighbourhood: pd.DataFrame, *, min_spots: int) -> Figure
     return figure
 
 
-def plot_distance_profiles(sections: Sequence[Section], *, bin_um: float, min_spots: int, n_types: int) -> Figure:
-    """Mean abundance against the signed distance to the border: a thin line per patient, their mean thick.
+def plot_distance_profiles(profiles: pd.DataFrame, *, min_spots: int, n_types: int) -> Figure:
+    """Mean abundance against the signed distance to the border: a thin line per patient, the mean over patients thick.
 
-    Sections of a patient count alike, whatever they resolve. Bins with fewer than ``min_spots`` observations of a
-    section are left out; the mean needs two patients.
+    Timepoints and tissues have colours and means of their own, so that each patient counts once in each. Sections of
+    another resolution than most patients have are left out: values of two resolutions are not averaged.
+
+    Parameters
+    ----------
+    profiles
+        Means of patients (``distance_profiles.parquet``, :func:`livermet.profiles.combine_profiles`).
+    min_spots
+        Observations that a patient's bin needs.
+    n_types
+        Number of types shown, the most abundant ones.
     """
-    bordered = [s for s in sections if len(s.barcodes) and not np.isnan(s.distance).all()]
-    if not bordered:
+    types = profiles[profiles["kind"] == "type"]
+    if types.empty:
         return message_figure("No distance profiles: no section has a tumour-liver border.")
-    mean = _patient_means(bordered, lambda s: (np.floor(s.distance / bin_um), min_spots), name="bin")
-    if mean.empty:
-        return message_figure(f"No distance profiles: no section has {min_spots} spots in any bin of {bin_um:g} um.")
-    types = list(mean.mean().sort_values(ascending=False, kind="stable").index[:n_types])
+    types = types[types["n_spots"] >= min_spots]
+    if types.empty:
+        return message_figure(f"No distance profiles: no bin of distance holds {min_spots} spots, bins or cells.")
+    used = of_one_resolution(types.assign(resolution=types["modality"].map(unit_of)))
+    order = used.groupby("name")["mean"].mean().sort_values(ascending=False, kind="stable").index[:n_types]
     n_columns = 4
-    n_rows = int(np.ceil(len(types) / n_columns))
-    figure = new_figure(width=11, height=0.5 + 1.9 * n_rows)
+    n_rows = int(np.ceil(len(order) / n_columns))
+    figure = new_figure(width=11, height=0.8 + 1.9 * n_rows)
     axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
-    palette = colours(types)
-    n_patients = mean.index.get_level_values("patient").nunique()
-    for ax, name in zip(axes.ravel(), types, strict=False):
-        lines = mean[name].reset_index().pivot_table(index="bin", columns="patient", values=name)
-        place = (lines.index.to_numpy() + 0.5) * bin_um
-        ax.plot(place, lines.to_numpy(), color=palette[name], lw=0.6, alpha=0.5)
-        both = lines[lines.notna().sum(axis=1) >= 2]
-        ax.plot((both.index.to_numpy() + 0.5) * bin_um, both.mean(axis=1), color=palette[name], lw=2.2)
+    places = list(used.groupby([keys.TIMEPOINT, keys.TISSUE], sort=True))
+    palette = _place_colours([place for place, _ in places])
+    for ax, name in zip(axes.ravel(), order, strict=False):
+        for place, rows in places:
+            lines = rows[rows["name"] == name].pivot_table(index="bin_um", columns=keys.PATIENT, values="mean")
+            ax.plot(lines.index, lines.to_numpy(), color=palette[place], lw=0.6, alpha=0.4)
+            both = lines[lines.notna().sum(axis=1) >= 2]
+            ax.plot(both.index, both.mean(axis=1), color=palette[place], lw=2.2)
         ax.axvline(0, color=INK, lw=0.8, ls=":")
         ax.set_title(name)
         ax.set_ylim(bottom=0)
-    for ax in axes.ravel()[len(types) :]:
+    for ax in axes.ravel()[len(order) :]:
         ax.remove()
+    handles = [
+        Line2D([], [], color=palette[place], lw=2.2, label=_of_patients(place, rows[keys.PATIENT].nunique()))
+        for place, rows in places
+    ]
+    title = f"Cell types across the border, sections of {used['resolution'].iloc[0]}"
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title)
     figure.supxlabel("signed distance to the border (um; tumour is negative)", fontsize=8)
     figure.supylabel("mean fraction of cells", fontsize=8)
-    figure.suptitle(f"Cell types across the border, n = {n_patients} patients", fontsize=9)
     return figure
 
 
-def _patient_means(
-    sections: Sequence[Section], place: Callable[[Section], tuple[np.ndarray, int]], *, name: str
-) -> pd.DataFrame:
-    """Mean abundances at each place, first within sections, then over the sections of a patient, timepoint and tissue.
+def _place_colours(places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """A colour per timepoint and tissue."""
+    return dict(zip(places, colours(" ".join(place) for place in places).values(), strict=True))
 
-    ``place`` gives the place of each observation of a section, and how many observations a place needs there.
+
+def _of_patients(place: tuple[str, str], n: int) -> str:
+    return f"{' '.join(place)}, n = {n} patient{'s' * (n != 1)}"
+
+
+def _zone_means(sections: Sequence[Section], *, needed: int) -> pd.DataFrame:
+    """Mean abundances of each zone with enough observations, first within sections, then over those of a patient.
+
+    Index: timepoint, tissue, patient_id, zone.
     """
     parts = []
     for section in sections:
-        where, needed = place(section)
-        groups = section.abundance.groupby(where)
-        means = groups.mean()[groups.size() >= needed]
-        parts.append(means.rename_axis(name).assign(patient=_unit(section)).set_index("patient", append=True))
+        groups = section.abundance.groupby(section.zone)
+        means = groups.mean()[groups.size() >= needed].drop(index="none", errors="ignore").rename_axis("zone")
+        identity = {"timepoint": section.timepoint, "tissue": section.tissue, keys.PATIENT: section.patient_id}
+        parts.append(means.reset_index().assign(**identity))
     table = pd.concat(parts).fillna(0.0)
-    return table.groupby(level=["patient", name]).mean()
+    return table.groupby(["timepoint", "tissue", keys.PATIENT, "zone"]).mean()
 
 
 def plot_zones(sections: Sequence[Section], *, min_spots: int, min_cells: int) -> Figure:
     """Mean composition of each zone, within sections, over those of a patient, over patients; and the zones' shares of
     each section.
 
-    A zone of a section counts with at least ``min_spots`` spots, or ``min_cells`` cells or bins.
+    Each timepoint and tissue has a panel of its own, so that a patient counts once in each. Compositions are those of
+    the resolution that most patients have, shares are those of all sections. A zone of a section counts with at least
+    ``min_spots`` spots, or ``min_cells`` cells or bins.
     """
     zoned = [section for section in sections if (section.zone != "none").any()]
     if not zoned:
         return message_figure("No zones: no section has a tumour-liver border.")
-    least = {"spot": min_spots}
-    per_patient = _patient_means(zoned, lambda s: (s.zone, least.get(s.resolution, min_cells)), name="zone")
-    per_patient = per_patient.drop(index="none", level="zone", errors="ignore")
+    kinds = pd.DataFrame(
+        {
+            "at": range(len(zoned)),
+            "resolution": [section.resolution for section in zoned],
+            keys.PATIENT: [section.patient_id for section in zoned],
+        }
+    )
+    of_kind = [zoned[i] for i in of_one_resolution(kinds)["at"]]
+    resolution = of_kind[0].resolution
+    per_patient = _zone_means(of_kind, needed=min_spots if resolution == "spot" else min_cells)
     if per_patient.empty:
         return message_figure(f"No zones: no zone of a section holds {min_spots} spots, or {min_cells} cells or bins.")
-    mean = per_patient.groupby(level="zone").mean()
-    patients = per_patient.groupby(level="zone").size()
-    zones = [zone for zone in keys.ZONES if zone in mean.index]
-    order = mean.mean().sort_values(ascending=False, kind="stable").index
+    order = per_patient.mean().sort_values(ascending=False, kind="stable").index
     palette = colours(order)
-    figure = new_figure(width=10, height=4.4)
-    left, right = figure.subplots(1, 2)
-    base = np.zeros(len(zones))
-    for name in order:
-        height = mean.loc[zones, name].to_numpy()
-        left.bar(range(len(zones)), height, bottom=base, color=palette[name], width=0.8, label=name)
-        base = base + height
-    names = [f"{zone.replace('_', ' ')}\nn = {patients[zone]}" for zone in zones]
-    left.set_xticks(range(len(zones)), names)
-    left.set(ylabel="mean fraction of cells", ylim=(0, 1), title="Composition by zone (n: patients)")
-    left.legend(loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=6, handlelength=0.8, labelspacing=0.25)
+    places = list(per_patient.groupby(level=["timepoint", "tissue"], sort=True))
+    figure = new_figure(width=3.4 * len(places) + 6.6, height=4.4)
+    *left, right = figure.subplots(1, len(places) + 1)
+    for ax, (place, rows) in zip(left, places, strict=True):
+        _zone_bars(ax, rows, palette)
+        ax.set_title(_of_patients(place, rows.index.unique(keys.PATIENT).size))
+    left[0].set_ylabel(f"mean fraction of cells, sections of {UNITS[resolution]}")
+    left[-1].legend(loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=6, handlelength=0.8, labelspacing=0.25)
     counts = pd.DataFrame({s.library_id: pd.Series(s.zone).value_counts() for s in sections if len(s.zone)}).T
     counts = counts.reindex(columns=list(keys.ZONES)).fillna(0)
     counts = 100 * counts.div(counts.sum(axis=1), axis=0)
@@ -457,3 +548,18 @@ def plot_zones(sections: Sequence[Section], *, min_spots: int, min_cells: int) -
     right.set(xlabel="% of spots, bins or cells", xlim=(0, 100), title="Zones per section")
     right.legend(loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=6, handlelength=0.8)
     return figure
+
+
+def _zone_bars(ax: Axes, rows: pd.DataFrame, palette: dict[str, str]) -> None:
+    """Stacked mean composition of each zone over patients, with their number."""
+    grouped = rows.groupby(level="zone")
+    mean, patients = grouped.mean(), grouped.size()
+    zones = [zone for zone in keys.ZONES if zone in mean.index]
+    base = np.zeros(len(zones))
+    for name, colour in palette.items():
+        height = mean.loc[zones, name].to_numpy()
+        ax.bar(range(len(zones)), height, bottom=base, color=colour, width=0.8, label=name)
+        base = base + height
+    names = [f"{zone.replace('_', ' ')}\nn = {patients[zone]}" for zone in zones]
+    ax.set_xticks(range(len(zones)), names, fontsize=6)
+    ax.set_ylim(0, 1)
