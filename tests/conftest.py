@@ -23,6 +23,11 @@ def real_data() -> Path:
     return Path(folder)
 
 
+def pytest_collection_modifyitems(items):
+    """The longest first, so that no process waits for them at the end."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
 def pytest_terminal_summary(terminalreporter):
     """What became of the corpus of bad inputs: how many were tried, got their words, or passed in silence."""
     reports = [report for name in ("passed", "failed") for report in terminalreporter.stats.get(name, [])]

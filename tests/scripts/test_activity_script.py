@@ -66,7 +66,14 @@ def test_from_cells_to_activity_without_a_label_and_then_to_the_contrast(tmp_pat
         },
         output=written,
         wildcards={"scope": "cohort"},
-        params={"differential": options, "response": CONFIG, "goes_with": ["T0_pre"], "libraries": [], "seed": 1},
+        params={
+            "differential": options,
+            "response": CONFIG,
+            "goes_with": ["T0_pre"],
+            "earlier_looks": 0,
+            "libraries": [],
+            "seed": 1,
+        },
         **common,
     )
     contrast = read_table(written["contrast"])
