@@ -27,7 +27,7 @@ from livermet.contacts import scope_contacts
 from livermet.contents import section_contents
 from livermet.deconvolve import profiles_of_patient, reference_profiles
 from livermet.moran import section_genes
-from livermet.neighbourhood import scope_neighbourhood
+from livermet.neighbourhood import scope_cooccurrence, scope_neighbourhood
 from livermet.niches import find_niches
 from livermet.section import section_of
 from livermet.simulate.cells import simulate_cells_section
@@ -84,6 +84,7 @@ def measure(n_cells: int) -> None:
     draws = neighbourhood.pop("contact_permutations")
     niches.pop("earlier")
     timed(n_cells, "neighbourhood", lambda: scope_neighbourhood([part], **neighbourhood, seed=1))
+    timed(n_cells, "co-occurrence", lambda: scope_cooccurrence([part], **neighbourhood, seed=1))
     timed(
         n_cells,
         "contacts",
