@@ -173,6 +173,13 @@ def test_a_study_in_which_nothing_was_tested_claims_nothing():
     assert "0 enrolled" in filled.loc["flow", "value"]
 
 
+def test_columns_that_hold_nothing_are_read_as_numbers_and_break_nothing(facts):
+    """A study in which every row is refused: its empty texts come back from the file as missing numbers."""
+    refused = facts.tables["associations"].assign(status="refused", adjusted_for=float("nan"), p_method=float("nan"))
+    table = fill_checklist(with_tables(facts, associations=refused, survival=refused.assign(analysis="primary")))
+    assert not table["value"].str.contains("adjusted for centre").any()
+
+
 def one_centre(facts, *, blood=("mgps",)):
     """The same run in a study of one centre: nothing is adjusted for centre, and no centre can be left out."""
     associations = facts.tables["associations"].assign(adjusted_for="")

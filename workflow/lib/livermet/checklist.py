@@ -136,7 +136,7 @@ def _number(n: int, noun: str) -> str:
 
 def _adjusted(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows whose estimate is adjusted for centre; in a study of one centre there are none."""
-    return rows[rows["adjusted_for"].fillna("").str.startswith("centre")]
+    return rows[rows["adjusted_for"].fillna("").astype(str).str.startswith("centre")]
 
 
 def _analysis(rows: pd.DataFrame, name: str) -> pd.DataFrame:
