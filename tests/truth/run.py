@@ -182,6 +182,9 @@ def score_study(known: Path, results: Path, *, seed: int) -> list[dict]:
             of_sections["abundance"] = partial(truth.score_abundance, **common, kind=kind)
         for part, judge in of_sections.items():
             judges.setdefault(part, []).append(where_answered(judge, set(of_kind[keys.LIBRARY])))
+        if kind in abundance:
+            judge = partial(truth.score_intervals, truth=abundance[kind], kind=kind)
+            judges["abundance"].append(where_answered(judge, set(of_kind[keys.LIBRARY])))
     if "cell" in places:
         judges["labels"] = [partial(truth.score_cell_labels, truth=places["cell"], **table)]
     values: dict[str, dict[str, float]] = {}

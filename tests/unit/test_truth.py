@@ -24,6 +24,7 @@ from livermet.truth import (
     score_hard_cells,
     score_hard_clusters,
     score_hard_correction,
+    score_intervals,
     score_malignant,
     score_negative_control,
     score_niche,
@@ -480,6 +481,14 @@ def test_abundance_perfect_shuffled_and_missing():
     coarse = score_abundance(swap, truth, compartments=TYPES, min_mean=0.01)
     assert coarse["abundance: median Spearman of compartments"] == pytest.approx(1)
     assert coarse["abundance: RMSE of types"] > 0.1
+
+
+def test_intervals_are_scored_over_all_and_over_what_is_there():
+    key = {"library_id": "L", "barcode": ["a", "a", "b", "b"], "cell_type": ["x", "y", "x", "y"]}
+    known = pd.DataFrame({**key, "abundance": [0.9, 0.01, 0.5, 0.0]})
+    answer = pd.DataFrame({**key, "abundance": 0.5, "ci_low": [0.8, 0.0, 0.6, 0.0], "ci_high": [1.0, 0.02, 0.9, 0.0]})
+    assert list(score_intervals(answer, known).values()) == [0.75, 0.5]
+    assert score_intervals(answer.drop(columns="ci_low"), known) == {}
 
 
 def test_divergence_by_hand():

@@ -485,10 +485,9 @@ def abundances(
     n_bootstrap
         Replicates for the 95 % intervals, which hold the uncertainty of counts, genes, the prior and the amounts of
         types between reference and section (``TYPE_SD``), not that of the annotation. 0: no intervals (NaN).
-        On simulated sections of spots that took no part in setting ``TYPE_SD`` (seed 2) they held 97 % of all true
-        fractions and 95 % of those estimated above 0.02, but 86 % of true fractions above 0.02 (89 % where the type is
-        not rare, 61 % where it is); the others lay above the interval. With resampled genes alone it was 95, 88 and
-        74 % (seed 1). Intervals of bins of Visium HD, with few counts each, held 94, 93 and 72 %.
+        On simulated sections of five seeds, of which one set ``TYPE_SD``, they held 97 % of all true fractions and 85 %
+        of those above 0.02 (bins of Visium HD: 93 and 72 %; ``make truth`` prints both); the others lay above the
+        interval, most of them of types that are rare in the section or have sisters.
     seed
         Seed of the replicates.
     common_weights

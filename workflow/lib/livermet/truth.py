@@ -544,6 +544,30 @@ def score_abundance(
     }
 
 
+def score_intervals(answer: pd.DataFrame, truth: pd.DataFrame, *, kind: str = "spot") -> dict[str, float]:
+    """How often the interval of an abundance holds the true one: of all, and of those that are truly above 2 %.
+
+    Parameters
+    ----------
+    answer, truth
+        As for :func:`score_abundance`; without ``ci_low`` and ``ci_high`` an answer has no score. Types that the answer
+        lacks, and spots without an interval, play no part; a type that the truth of a spot doesn't name is absent.
+    kind
+        What was measured, a key of ``KINDS``.
+    """
+    if "ci_low" not in answer:
+        return {}
+    key, ends = [*CELL, "cell_type"], ["ci_low", "ci_high"]
+    known = answer[[*key, *ends]].dropna().merge(truth[CELL].drop_duplicates(), on=CELL)
+    both = known.merge(truth[[*key, "abundance"]], on=key, how="left").fillna({"abundance": 0.0})
+    held = both["abundance"].between(both["ci_low"], both["ci_high"])
+    name = f"abundance{KINDS[kind]}"
+    return {
+        f"{name}: intervals that hold the truth": _mean(held),
+        f"{name}: intervals that hold a truth above 2 %": _mean(held[both["abundance"] > 0.02]),
+    }
+
+
 def score_zones(answer: pd.DataFrame, truth: pd.DataFrame, *, kind: str = "spot") -> dict[str, float]:
     """Signed distance to the border, and zones.
 
