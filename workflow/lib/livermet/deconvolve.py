@@ -486,8 +486,8 @@ def abundances(
         Replicates for the 95 % intervals, which hold the uncertainty of counts, genes, the prior and the amounts of
         types between reference and section (``TYPE_SD``), not that of the annotation. 0: no intervals (NaN).
         On simulated sections of five seeds, of which one set ``TYPE_SD``, they held 97 % of all true fractions and 85 %
-        of those above 0.02 (bins of Visium HD: 93 and 72 %; ``make truth`` prints both); the others lay above the
-        interval, most of them of types that are rare in the section or have sisters.
+        of those above 0.02 (bins of Visium HD: 93 and 72 %); ``make truth`` prints both. What they miss lies above
+        the interval nearly always.
     seed
         Seed of the replicates.
     common_weights
