@@ -203,12 +203,12 @@ def test_swapping_the_classes_flips_the_fold_changes():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"scope": "B01"}, "scope B01 is one batch"),
+        ({"scope": "B01"}, "R19: scope B01 is one batch"),
         ({"kind": "ordinal"}, "ordinal/continuous label"),
         ({"kind": "continuous"}, "ordinal/continuous label"),
-        ({"timepoints": ["T0_pre", "T3_resection"]}, "2 timepoints are selected"),
+        ({"timepoints": ["T0_pre", "T3_resection"]}, "R04: 2 timepoints are selected"),
         ({"timepoints": ["T3_resection"]}, "has seen treatment"),
-        ({"min_patients_per_arm": 11}, "10 with and 14 without the label, where 11 patients of each are needed"),
+        ({"min_patients_per_arm": 11}, "R01: 10 with and 14 without the label, where 11 patients of each are needed"),
         ({"look": 2}, "look 2"),
         ({"earlier_looks": 3}, "3 "),
     ],

@@ -29,6 +29,18 @@ def test_the_limits_are_the_areas_whose_error_reaches_the_observed_one():
     assert mirrored == pytest.approx((1 - high, 1 - low))
 
 
+def test_an_inflated_variance_widens_the_interval_as_another_quantile_would():
+    wide = discrimination.auc_interval(0.7, 20, 40, inflation=(stats.norm.ppf(0.995) / stats.norm.ppf(0.975)) ** 2)
+    assert wide == pytest.approx(discrimination.auc_interval(0.7, 20, 40, level=0.99))
+
+
+def test_the_variance_of_noise_is_that_of_the_rank_sum():
+    rng = np.random.default_rng(2)
+    y = np.repeat([1, 0], [8, 14])
+    areas = [discrimination.auc(rng.random(22), y) for _ in range(4000)]
+    assert np.var(areas) == pytest.approx(discrimination.null_variance(8, 14), rel=0.1)
+
+
 def test_separated_classes_have_an_interval_that_narrows_with_patients():
     few, many = discrimination.auc_interval(1.0, 3, 3), discrimination.auc_interval(1.0, 30, 30)
     assert few[1] == many[1] == 1.0

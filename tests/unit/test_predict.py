@@ -29,7 +29,7 @@ def tables_equal(one, two):
 
 
 def test_planted_tissue_is_found_beyond_the_clinical_baseline(planted):
-    """Over eight seeds the lower end of the AUC was .58 to .82, p at most 2/40, delta_p 1/40, the slope .66 to 1.25."""
+    """Over eight seeds the lower end of the AUC was .51 to .73, p at most 2/40, delta_p 1/40, the slope .66 to 1.25."""
     assert list(planted.predictors.columns) == validation.PREDICTOR_COLUMNS
     both, tissue = row(planted, "clinical+tissue"), row(planted, "tissue")
     assert tissue["auc_low"] > 0.55

@@ -174,6 +174,14 @@ def test_rare_features_are_filtered_without_looking_at_the_label(cohort):
     assert set(table["feature"]) == {"f00", "f01"}
 
 
+def test_an_analyte_of_one_unit_is_measured_where_an_interaction_of_nothing_is_absent():
+    values = np.where(np.arange(30) < 20, 0.0, 1.0)[:, None]
+    blood = feature_rows(values, family="blood", modality="blood", tissue="blood")
+    assert response.filter_features(blood, config=CONFIG)["reason"].tolist() == [""]
+    absent = response.filter_features(feature_rows(values, family="interaction"), config=CONFIG)
+    assert absent["reason"].tolist() == ["absent in too many patients"]
+
+
 def test_the_only_part_left_is_not_tested():
     counts = np.column_stack([np.random.default_rng(6).poisson(300, 30), np.ones(30)])
     reasons = response.filter_features(feature_rows(counts, family="niche", n_cells=True), config=CONFIG)["reason"]

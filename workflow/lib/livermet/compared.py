@@ -194,9 +194,10 @@ def filter_features(features: pd.DataFrame, *, config: Mapping[str, Any]) -> pd.
     One row per feature: modality, family, feature, n_patients, mean_cells (of compositional features), zero_fraction
     and reason, "" where it is kept. A reason that is a refusal starts with its code.
     """
-    table = features.assign(
-        cells=features["value"] * features["n_cells"], zero=features["value"] == 0, some=features["value"] > 0
-    )
+    value = features["value"]
+    # An analyte of log2 0 is one unit of it, not none.
+    zero = (value == 0) & (features[keys.MODALITY] != BLOOD)
+    table = features.assign(cells=value * features["n_cells"], zero=zero, some=value > 0)
     groups = table.groupby(FEATURE, sort=True)
     summary = groups.agg(
         n_patients=(keys.PATIENT, "nunique"),

@@ -130,18 +130,24 @@ def differential_expression(
 def _refusal(
     label: Label, *, response: Mapping[str, Any], goes_with: Sequence[str], scope: str, earlier_looks: int
 ) -> str:
-    """The first reason why no type can be compared, if any."""
+    """The first reason why no type can be compared, with its code, if any."""
     kind = f"label {label.name} is {label.kind}: expression is compared between the two classes of a binary label"
     reasons = (
-        refusals.refuse_uncounted(
-            scope=scope, look=response["look"], planned_looks=response["planned_looks"], earlier_looks=earlier_looks
+        (
+            "R19",
+            refusals.refuse_uncounted(
+                scope=scope, look=response["look"], planned_looks=response["planned_looks"], earlier_looks=earlier_looks
+            ),
         ),
-        refusals.refuse_undefined(label.name, label.numbers.to_numpy()),
-        "" if label.binary else f"{kind} (refused: ordinal/continuous label). Lifted by a binary primary_label",
-        refusals.refuse_mixed(timepoints=response["timepoints"], tissues=response["tissues"]),
-        refusals.refuse_timepoint(label.name, timepoints=response["timepoints"], goes_with=goes_with),
+        ("R06", refusals.refuse_undefined(label.name, label.numbers.to_numpy())),
+        (
+            "P01",
+            "" if label.binary else f"{kind} (refused: ordinal/continuous label). Lifted by a binary primary_label",
+        ),
+        ("R04", refusals.refuse_mixed(timepoints=response["timepoints"], tissues=response["tissues"])),
+        ("R17", refusals.refuse_timepoint(label.name, timepoints=response["timepoints"], goes_with=goes_with)),
     )
-    return next((reason for reason in reasons if reason), "")
+    return next((f"{code}: {reason}" for code, reason in reasons if reason), "")
 
 
 def _types(
@@ -168,10 +174,13 @@ def design_factors(patients: pd.DataFrame, ids: np.ndarray, modality: str) -> di
 
 
 def _type_refusal(y: np.ndarray, factors: Mapping[str, np.ndarray], *, minimum: int) -> str:
-    """Why the patients of one type can't be compared, if so."""
+    """Why the patients of one type can't be compared, with the code, if so."""
     few = refusals.refuse_small_arms(int((y == 0).sum()), int((y == 1).sum()), minimum=minimum, binary=True)
     others = {name: levels for name, levels in factors.items() if name != keys.CENTRE}
-    return few or refusals.refuse_confounded(y, factors[keys.CENTRE], others)
+    if few:
+        return f"R01: {few}"
+    confounded = refusals.refuse_confounded(y, factors[keys.CENTRE], others)
+    return confounded and f"R05: {confounded}"
 
 
 def centre_left_out(y: np.ndarray, centre: np.ndarray) -> str:

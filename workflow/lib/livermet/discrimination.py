@@ -41,7 +41,9 @@ def auc(values: np.ndarray, labels: np.ndarray) -> float:
     return float((ranks[labels == 1].sum() - n_alt * (n_alt + 1) / 2) / (n_alt * n_ref))
 
 
-def auc_interval(area: float, n_alt: int, n_ref: int, *, level: float = 0.95) -> tuple[float, float]:
+def auc_interval(
+    area: float, n_alt: int, n_ref: int, *, level: float = 0.95, inflation: float = 1.0
+) -> tuple[float, float]:
     """Interval of an area under the ROC curve (Newcombe 2006, Stat Med 25:559, method 5).
 
     The areas whose own standard error reaches the observed one. The error is that of Hanley and McNeil (1982) with both
@@ -56,8 +58,10 @@ def auc_interval(area: float, n_alt: int, n_ref: int, *, level: float = 0.95) ->
         Patients of class 1 and of class 0.
     level
         Confidence level.
+    inflation
+        What the variance is multiplied by, where more than the choice of patients makes the area vary.
     """
-    z = stats.norm.ppf((1 + level) / 2)
+    z = stats.norm.ppf((1 + level) / 2) * np.sqrt(inflation)
     half = (n_alt + n_ref) / 2 - 1
 
     def distance(theta: float) -> float:
@@ -68,6 +72,11 @@ def auc_interval(area: float, n_alt: int, n_ref: int, *, level: float = 0.95) ->
     low = 0.0 if area <= NEAR else float(optimize.brentq(distance, 0.0, area - NEAR))
     high = 1.0 if area >= 1 - NEAR else float(optimize.brentq(distance, area + NEAR, 1.0))
     return low, high
+
+
+def null_variance(n_alt: int, n_ref: int) -> float:
+    """Variance of the area of a value that has nothing to do with the classes (Mann and Whitney 1947)."""
+    return (n_alt + n_ref + 1) / (12 * n_alt * n_ref)
 
 
 def cross_validated_gain(

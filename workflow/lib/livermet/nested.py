@@ -322,20 +322,20 @@ def fold_aucs(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.n
 
 
 def corrected_interval(centre: float, values: np.ndarray, *, n_folds: int) -> tuple[float, float]:
-    """95 % interval of a cross-validated measure from its values in the folds of all repeats.
+    """95 % interval of a difference of cross-validated measures from its values in the folds of all repeats.
 
     The corrected resampled t (Nadeau and Bengio 2003, doi:10.1023/A:1024068626366; for repeated folds Bouckaert and
     Frank 2004): since training sets overlap, the variance of the mean is that of the values times 1 / (number of
-    values) + n_test / n_train. It is approximate, and too narrow for a weak model, though
-    less so than drawing patients again with the models as they are. Whether an AUC is more than chance is for the
-    permutation to say.
+    values) + n_test / n_train. It is approximate: for the gain of one model over another it held the mean over cohorts
+    in .92 to .99 of 200 cohorts of each of three kinds, for the AUC of one model in .83 to .92 only; that has another
+    interval (:mod:`livermet.validation`). Whether there is a gain at all is for the permutation to say.
 
     Parameters
     ----------
     centre
-        The measure over all folds.
+        The difference over all folds.
     values
-        The measure in each fold.
+        The difference in each fold.
     n_folds
         Folds of a repeat.
     """

@@ -76,15 +76,16 @@ def predict_response(
     """Models of the primary label from clinical variables, declared features and both, or in words why there is none.
 
     Unit: the patient. Outer validation: stratified folds, repeated, one row per patient. AUC: among pairs of patients
-    of the same fold (:func:`livermet.nested.concordance`), with an interval by the corrected resampled t
-    (:func:`livermet.nested.corrected_interval`). p: labels are handed out again within centre, the whole nested
-    procedure being repeated each time; one-sided, the observed labels counted (Phipson and Smyth 2010). Hypothesis:
-    within a centre, the candidates don't go with the label. ``delta_p``: the declared features are handed out again
-    between patients of a centre while label and clinical variables stay together. Hypothesis: within a centre, the
-    declared features go neither with the label nor with the clinical variables. Both compare with the observed value
-    over the same few repeats (``null_repeats``). p are not corrected over the three models. Transport: each centre is
-    predicted by a model of all the others, and pairs of one centre are compared, with an interval by drawing patients
-    again. Not for repeated measurements of a patient, nor for labels that are known for a selection of patients only.
+    of the same fold (:func:`livermet.nested.concordance`), with the interval of Newcombe 2006 inflated by the spread of
+    the permutations; the gain has the corrected resampled t (:func:`livermet.nested.corrected_interval`). p: labels are
+    handed out again within centre, the whole nested procedure being repeated each time; one-sided, the observed labels
+    counted (Phipson and Smyth 2010). Hypothesis: within a centre, the candidates don't go with the label. ``delta_p``:
+    the declared features are handed out again between patients of a centre while label and clinical variables stay
+    together. Hypothesis: within a centre, the declared features go neither with the label nor with the clinical
+    variables. Both compare with the observed value over the same few repeats (``null_repeats``). p are not corrected
+    over the three models. Transport: each centre is predicted by a model of all the others, and pairs of one centre are
+    compared, with an interval by drawing patients again. Not for repeated measurements of a patient, nor for labels
+    that are known for a selection of patients only.
 
     Parameters
     ----------
@@ -275,7 +276,8 @@ def _clinical_inputs(values: pd.DataFrame) -> Inputs:
 def _tissue_inputs(table: pd.DataFrame, wide: pd.DataFrame, ids: np.ndarray, *, config: Mapping[str, Any]) -> Inputs:
     """Declared features of the patients: parts of compositions with all their sisters, the others as they are."""
     wide = wide.reindex(ids)
-    plain = [name for name in wide if not is_compositional(name[1])]
+    plain = [name for name in wide if not is_compositional(name[1]) and name[0] != BLOOD]
+    analytes = [name for name in wide if name[0] == BLOOD]
     compositions = []
     for modality, family in sorted({name[:2] for name in wide if is_compositional(name[1])}):
         rows = table[(table[keys.MODALITY] == modality) & (table["family"] == family)]
@@ -293,8 +295,9 @@ def _tissue_inputs(table: pd.DataFrame, wide: pd.DataFrame, ids: np.ndarray, *, 
             )
         )
     candidates = Candidates(wide[plain].to_numpy(float), MAX_SHARE_OF_ZEROS, tuple(compositions))
+    blood = Candidates(wide[analytes].to_numpy(float))
     names = tuple(f"{feature} ({family}, {modality})" for modality, family, feature in wide)
-    return Inputs((candidates,), names, _share_missing(wide.isna().to_numpy()))
+    return Inputs((candidates, blood), names, _share_missing(wide.isna().to_numpy()))
 
 
 def _both(one: Inputs, two: Inputs) -> Inputs:
