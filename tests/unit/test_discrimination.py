@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from livermet import discrimination, firth
+from livermet import discrimination, firth, nested
 
 
 def test_the_area_is_that_of_scikit_learn_and_of_the_rank_sum():
@@ -38,7 +38,13 @@ def test_the_variance_of_noise_is_that_of_the_rank_sum():
     rng = np.random.default_rng(2)
     y = np.repeat([1, 0], [8, 14])
     areas = [discrimination.auc(rng.random(22), y) for _ in range(4000)]
-    assert np.var(areas) == pytest.approx(discrimination.null_variance(8, 14), rel=0.1)
+    assert discrimination.null_variance(y, np.zeros(22)) == pytest.approx(23 / 12 / 8 / 14)
+    assert np.var(areas) == pytest.approx(23 / 12 / 8 / 14, rel=0.1)
+    groups = rng.integers(0, 3, 22)
+    found = [nested.concordance(rng.random(22), y, groups) for _ in range(4000)]
+    within = [right.sum() / pairs.sum() for right, pairs in found]
+    assert np.var(within) == pytest.approx(discrimination.null_variance(y, groups), rel=0.1)
+    assert np.isnan(discrimination.null_variance(y, y))
 
 
 def test_separated_classes_have_an_interval_that_narrows_with_patients():

@@ -74,9 +74,20 @@ def auc_interval(
     return low, high
 
 
-def null_variance(n_alt: int, n_ref: int) -> float:
-    """Variance of the area of a value that has nothing to do with the classes (Mann and Whitney 1947)."""
-    return (n_alt + n_ref + 1) / (12 * n_alt * n_ref)
+def null_variance(labels: np.ndarray, groups: np.ndarray) -> float:
+    """Variance of the area among pairs of one group, of a value that has nothing to do with the classes.
+
+    In one group that of Mann and Whitney (1947). NaN without a pair.
+
+    Parameters
+    ----------
+    labels, groups
+        Patients; 0 or 1, and the group within which pairs are formed.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    size, n_alt = np.bincount(codes), np.bincount(codes, weights=np.asarray(labels) == 1)
+    pairs = n_alt * (size - n_alt)
+    return float((pairs * (size + 1)).sum() / 12 / pairs.sum() ** 2) if pairs.sum() else float("nan")
 
 
 def cross_validated_gain(

@@ -84,7 +84,7 @@ def predict_response(
     together. Hypothesis: within a centre, the declared features go neither with the label nor with the clinical
     variables. Both compare with the observed value over the same few repeats (``null_repeats``). p are not corrected
     over the three models. Transport: each centre is predicted by a model of all the others, and pairs of one centre are
-    compared, with an interval by drawing patients again. Not for repeated measurements of a patient, nor for labels
+    compared, with Newcombe's interval for these very models. Not for repeated measurements of a patient, nor for labels
     that are known for a selection of patients only.
 
     Parameters

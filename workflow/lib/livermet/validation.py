@@ -236,12 +236,9 @@ def _with_nested_intervals(
     resampled t in .83 to .92. The gain: the corrected resampled t over folds.
     """
     n_folds = int(fold.max()) + 1
-    n_alt, n_ref = int((y == 1).sum()), int((y == 0).sum())
     for name, found in measures.items():
-        inflation = np.var(null[name, "auc"][1:], ddof=1) / discrimination.null_variance(n_alt, n_ref)
-        found["auc_low"], found["auc_high"] = discrimination.auc_interval(
-            found["auc"], n_alt, n_ref, inflation=max(1.0, float(inflation))
-        )
+        variance = float(np.var(null[name, "auc"][1:], ddof=1))
+        found["auc_low"], found["auc_high"] = _auc_interval(found["auc"], y, variance)
     if BOTH in measures:
         both, clinical = (nested.fold_aucs(eta[name], np.tile(y, (len(fold), 1)), fold) for name in (BOTH, CLINICAL))
         found = measures[BOTH]
@@ -251,7 +248,7 @@ def _with_nested_intervals(
     return measures
 
 
-def _with_drawn_intervals(
+def _with_fixed_intervals(
     measures: dict[str, dict[str, float]],
     eta: Mapping[str, np.ndarray],
     y: np.ndarray,
@@ -259,17 +256,28 @@ def _with_drawn_intervals(
     *,
     seed: int,
 ) -> dict[str, dict[str, float]]:
-    """Measures with intervals by drawing patients again within their class: of these models in such patients."""
-    found = {name: nested.concordance(scores[0], y, groups[0]) for name, scores in eta.items()}
-    pairs = next(iter(found.values()))[1]
-    draws = nested.bootstrap_aucs([right for right, _ in found.values()], pairs, n_bootstrap=N_BOOTSTRAP, seed=seed)
-    by_model = dict(zip(found, draws, strict=True))
-    for name, drawn in by_model.items():
-        measures[name]["auc_low"], measures[name]["auc_high"] = np.nanquantile(drawn, (0.025, 0.975))
-    if BOTH in by_model:
-        gain = by_model[BOTH] - by_model[CLINICAL]
-        measures[BOTH]["delta_low"], measures[BOTH]["delta_high"] = np.nanquantile(gain, (0.025, 0.975))
+    """Measures with intervals of AUC and gain, for these very models in other patients of this kind.
+
+    An AUC: Newcombe's interval with its variance inflated by what pairs within groups vary more than all pairs do; with
+    64 patients of six uneven centres, scored by one normal value, it holds the truth in .95 to .97 of 1,000 cohorts, in
+    a single centre in .94 to .96, where drawing patients again held it in .90 to .97 and in .80 to .92. The gain: by
+    drawing patients again within their class.
+    """
+    variance = discrimination.null_variance(y, groups[0])
+    for found in measures.values():
+        found["auc_low"], found["auc_high"] = _auc_interval(found["auc"], y, variance)
+    if BOTH not in measures:
+        return measures
+    (both, pairs), (clinical, _) = (nested.concordance(eta[name][0], y, groups[0]) for name in (BOTH, CLINICAL))
+    draws = nested.bootstrap_aucs([both, clinical], pairs, n_bootstrap=N_BOOTSTRAP, seed=seed)
+    measures[BOTH]["delta_low"], measures[BOTH]["delta_high"] = np.nanquantile(draws[0] - draws[1], (0.025, 0.975))
     return measures
+
+
+def _auc_interval(area: float, y: np.ndarray, null_variance: float) -> tuple[float, float]:
+    """Newcombe's interval of an area whose variance is known where nothing predicts."""
+    inflation = max(1.0, null_variance / discrimination.null_variance(y, np.zeros(len(y))))
+    return discrimination.auc_interval(area, int((y == 1).sum()), int((y == 0).sum()), inflation=inflation)
 
 
 def _common(name: str, model: Inputs, cohort: Cohort, n_missing: int) -> dict[str, Any]:
@@ -333,7 +341,7 @@ def _transport_rows(
         refusal = {"status": "refused", "refusal_code": "R01", "refusal_reason": reason}
         return [{**row, **numbers, **refusal} for row in base]
     scores = {name: eta[name][:, known] for name in inputs}
-    found = _with_drawn_intervals(_measures(scores, y, groups), scores, y, groups, seed=cohort.seed)
+    found = _with_fixed_intervals(_measures(scores, y, groups), scores, y, groups, seed=cohort.seed)
     return [{**row, **numbers, **found[row["model"]], "status": "tested"} for row in base]
 
 
@@ -353,7 +361,7 @@ def _centre_rows(
     scores, groups = {name: values[:, here] for name, values in eta.items()}, np.zeros((1, len(y)))
     found = _measures(scores, y, groups)
     if min(numbers["n_ref"], numbers["n_alt"]) >= MIN_CLASS_INTERVAL:
-        found = _with_drawn_intervals(found, scores, y, groups, seed=cohort.seed)
+        found = _with_fixed_intervals(found, scores, y, groups, seed=cohort.seed)
     # Slope and intercept in the patients of one centre say nothing; the pairs at least can be counted.
     for measures in found.values():
         measures["calibration_slope"] = measures["calibration_intercept"] = math.nan
