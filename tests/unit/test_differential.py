@@ -124,14 +124,16 @@ def test_centre_in_the_design_removes_what_goes_with_the_centre():
         (np.repeat([1, 0], [8, 16]), np.zeros(24, int), "one centre"),
         (
             np.repeat([1, 0], [8, 16]),
-            np.tile([0, 1, 2], 8),
-            "3 centres take 2 degrees of freedom, where the smaller class of 8 patients allows 1",
+            np.arange(24) % 9,
+            "9 centres leave 14 residual degrees of freedom of 24 patients, where 15 are needed",
         ),
-        (np.repeat([1, 0], [7, 17]), np.tile([0, 1], 12)[:24], "of 7 patients allows 0"),
+        (np.repeat([1, 0], [8, 16]), np.arange(24) % 8, ""),
+        (np.repeat([1, 0], [3, 15]), np.arange(18) % 2, ""),
+        (np.repeat([1, 0], [3, 14]), np.arange(17) % 2, "leave 14 residual degrees"),
         (np.repeat([1, 0], [8, 16]), np.repeat([0, 1], [8, 16]), "can't be told from the centres"),
     ],
 )
-def test_the_centre_is_in_the_design_where_the_smaller_class_carries_it(y, centre, words):
+def test_the_centre_is_in_the_design_where_enough_patients_carry_it(y, centre, words):
     reason = centre_left_out(y, np.asarray(centre))
     assert (reason == "") if words == "" else words in reason
 

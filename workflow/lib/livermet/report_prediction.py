@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from livermet.validation import BOTH, CLINICAL, NESTED, TISSUE, TRANSPORT
 
+# Rows of the table of models.
+MEASURES = (
+    "patients with and without the label",
+    "AUC (95 % interval)",
+    "AUC below which 95 % of permutations lie",
+    "p",
+    "gain over clinical (95 % interval)",
+    "p of the gain",
+    "Brier score",
+    "calibration slope",
+    "calibration intercept",
+    "values filled in (%)",
+    "candidates",
+    "why not",
+)
 WORDS = {CLINICAL: "clinical", TISSUE: "declared features", BOTH: "clinical and declared features"}
 
 
 def model_table(predictors: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
-    """Each model with what it tells of patients whom it has not seen, beside the permutation null.
+    """What each model tells of patients whom it has not seen, beside the permutation null; models side by side.
 
     Parameters
     ----------
     predictors, null
         ``predictors.tsv`` and ``prediction_null.tsv``.
     """
-    rows = predictors[predictors["validation"] == NESTED].to_dict("records")
-    return pd.DataFrame(
-        {
-            "model": [WORDS[row["model"]] for row in rows],
-            "with label": [row["n_alt"] for row in rows],
-            "without": [row["n_ref"] for row in rows],
-            "AUC": [_interval(row, "auc", "auc_low", "auc_high") for row in rows],
-            "95 % of permutations below": [_null_point(null, row["model"]) for row in rows],
-            "p": [row["p"] for row in rows],
-            "gain over clinical": [_interval(row, "delta_auc", "delta_low", "delta_high") for row in rows],
-            "p of the gain": [row["delta_p"] for row in rows],
-            "Brier score": [row["brier"] for row in rows],
-            "calibration slope": [row["calibration_slope"] for row in rows],
-            "intercept": [row["calibration_intercept"] for row in rows],
-            "values filled in (%)": [100 * row["share_imputed"] for row in rows],
-            "candidates": [row["features"] for row in rows],
-            "why not": [_reason(row) for row in rows],
-        }
+    table = predictors[predictors["validation"] == NESTED]
+    if table.empty:
+        return pd.DataFrame()
+    models = {WORDS[row["model"]]: _measures(row, null) for row in table.to_dict("records")}
+    return pd.DataFrame({"measure": MEASURES, **models})
+
+
+def _measures(row: Mapping[str, Any], null: pd.DataFrame) -> list[str]:
+    """One cell per name in ``MEASURES``; "" where a number is missing."""
+    numbers = (
+        _number(row["p"], ".2g"),
+        _interval(row, "delta_auc", "delta_low", "delta_high"),
+        _number(row["delta_p"], ".2g"),
+        *(_number(row[name], ".2f") for name in ("brier", "calibration_slope", "calibration_intercept")),
+        _number(100 * row["share_imputed"], ".0f"),
     )
+    return [
+        "" if pd.isna(row["n_alt"]) else f"{row['n_alt']:.0f} and {row['n_ref']:.0f}",
+        _interval(row, "auc", "auc_low", "auc_high"),
+        _number(_null_point(null, row["model"]), ".2f"),
+        *numbers,
+        row["features"],
+        _reason(row),
+    ]
+
+
+def _number(value: float, form: str) -> str:
+    return "" if np.isnan(value) else format(value, form)
 
 
 def transport_table(predictors: pd.DataFrame) -> pd.DataFrame:

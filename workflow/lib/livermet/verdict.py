@@ -83,10 +83,7 @@ def verdict(
     sentences += [_finding(row, label) for row in found.to_dict(orient="records")]
     sentences += [] if robustness is None else _without_centres(robustness, found)
     sentences += _per_protocol(associations, found)
-    if not_found := len(confirmatory) - len(found):
-        sentences.append(
-            f"{not_found} of {len(confirmatory)} tested confirmatory features: Holm-adjusted p above {alpha:.3g}."
-        )
+    sentences += _not_found(confirmatory.drop(found.index), total=len(confirmatory), alpha=alpha)
     if len(exploratory):
         sentences.append(
             f"Exploratory: {len(leads)} of {len(exploratory)} features in {exploratory.groupby(FAMILY).ngroups} "
@@ -198,6 +195,21 @@ def _finding(row: Mapping[str, Any], label: Label) -> str:
         f"with {what} {row['effect']:.2f} (95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}), Holm-adjusted p "
         f"{row['q']:.2g}, n = {row['n']}.{badge}"
     )
+
+
+def _not_found(rows: pd.DataFrame, *, total: int, alpha: float) -> list[str]:
+    """The declared features that are no finding, each with its effect and interval: what they leave open."""
+    if rows.empty:
+        return []
+    named = [
+        f"{row['feature']} {row['effect']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f})"
+        for row in rows.to_dict(orient="records")
+    ]
+    kinds = " or ".join(EFFECTS[kind] for kind in rows["effect_kind"].unique())
+    return [
+        f"Not found, {len(rows)} of {total} tested confirmatory features, Holm-adjusted p above {alpha:.3g}: "
+        f"{', '.join(named)} ({kinds} with 95 % interval)."
+    ]
 
 
 def _without_centres(robustness: pd.DataFrame, found: pd.DataFrame) -> list[str]:
