@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from livermet.section_report import section_facts, unit_of
+from livermet import keys
+from livermet.section_report import section_facts
 
 ZONES = {"n_core": 40, "n_inner_rim": 10, "n_margin": 30, "n_peritumoral": 20, "n_distant": 0, "n_none": 0}
 BORDER = {
@@ -82,4 +83,4 @@ def test_rare_types_are_named():
     ("modality", "unit"), [("scrna", "cells"), ("visium", "spots"), ("visium_hd", "bins"), ("xenium", "cells")]
 )
 def test_units(modality, unit):
-    assert unit_of(modality) == unit
+    assert keys.unit_of(modality) == unit

@@ -74,3 +74,10 @@ ZONES = ("core", "inner_rim", "margin", "peritumoral", "distant", "none")
 CELL_MODALITIES = ("scrna", "snrna")
 RESOLVED_MODALITIES = ("xenium", "cosmx", "merscope")  # single cells are told apart
 SPATIAL_MODALITIES = ("visium", "visium_hd", *RESOLVED_MODALITIES)
+
+
+def unit_of(modality: str) -> str:
+    """What a library's barcodes are: cells, spots or bins."""
+    if modality in CELL_MODALITIES or modality in RESOLVED_MODALITIES:
+        return "cells"
+    return "bins" if modality == "visium_hd" else "spots"

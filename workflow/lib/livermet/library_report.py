@@ -13,9 +13,8 @@ import pandas as pd
 
 from livermet.captions import caption_params, render_caption
 from livermet.deconvolve import rare_types
-from livermet.keys import CELL_MODALITIES, RESOLVED_MODALITIES
+from livermet.keys import CELL_MODALITIES, RESOLVED_MODALITIES, unit_of
 from livermet.pages import Embedded, embed, is_finite, significant, template
-from livermet.section_report import unit_of
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 from pandas.api.types import is_numeric_dtype
 
+from livermet import keys
 from livermet.captions import caption_params, render_caption
 from livermet.checklist import REMARK, RUN, TRIPOD, checklist_view, status_counts
 from livermet.pages import Embedded, embed, is_finite, template
@@ -77,7 +78,6 @@ from livermet.report_survival import (
     refused_hazards,
     survival_summary,
 )
-from livermet.section_report import unit_of
 
 logger = logging.getLogger(__name__)
 
@@ -484,7 +484,7 @@ def _sections(inputs: CohortInputs, status: pd.DataFrame) -> list[tuple[dict[str
     rows = {row["library_id"]: row for row in status.to_dict(orient="records")}
     return [
         (
-            {**rows[library], "unit": unit_of(rows[library]["modality"])},
+            {**rows[library], "unit": keys.unit_of(rows[library]["modality"])},
             embed(png, caption=Markup(""), alt=f"Panels of section {library}", max_width=MAX_THUMBNAIL_WIDTH),
         )
         for library, png in sorted(inputs.sections.items())

@@ -14,13 +14,6 @@ PERCENT = 100.0
 PATTERNS = ("desmoplastic", "replacement", "pushing")
 
 
-def unit_of(modality: str) -> str:
-    """What a library's barcodes are: cells, spots or bins."""
-    if modality in keys.CELL_MODALITIES or modality in keys.RESOLVED_MODALITIES:
-        return "cells"
-    return "bins" if modality == "visium_hd" else "spots"
-
-
 def section_facts(
     summary: Mapping[str, Any],
     growth: Mapping[str, Any],

@@ -20,7 +20,6 @@ from livermet.deconvolve import rare_types
 from livermet.neighbourhood import of_one_resolution
 from livermet.plots.style import ACCENT, INK, LIGHT, ZONE_COLOURS, colours, message_figure, new_figure
 from livermet.section import NO_NICHE, Section
-from livermet.section_report import unit_of
 
 BARS_UM = (1000.0, 500.0, 200.0, 100.0)
 GRID_POINTS = 240
@@ -446,7 +445,7 @@ def plot_distance_profiles(profiles: pd.DataFrame, *, min_spots: int, n_types: i
     types = types[types["n_spots"] >= min_spots]
     if types.empty:
         return message_figure(f"No distance profiles: no bin of distance holds {min_spots} spots, bins or cells.")
-    used = of_one_resolution(types.assign(resolution=types["modality"].map(unit_of)))
+    used = of_one_resolution(types.assign(resolution=types["modality"].map(keys.unit_of)))
     order = used.groupby("name")["mean"].mean().sort_values(ascending=False, kind="stable").index[:n_types]
     n_columns = 4
     n_rows = int(np.ceil(len(order) / n_columns))
