@@ -7,7 +7,8 @@ to the next, all else is drawn anew; activity is refused there (F04), and nothin
 ``python tests/truth/calibration.py --null 2000 --seed 1`` prints rejection rates with 95 % intervals per kind of label,
 size of the cohort and family. Single features: the share with p at or below .05, averaged over the cohort's features, so
 that the interval counts cohorts, not features. Any hit: the share of cohorts in which a family (BH) or the confirmatory
-features (Holm) have one.
+features (Holm) have one. Two tables follow: models of noise and of an effect, with how often their intervals hold; and
+differential expression with and without the centre in its design.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import pandas as pd
 from scipy import stats
 
 from livermet import paired, response
+from livermet.differential import centre_left_out, wald_test
+from livermet.statistics import benjamini_hochberg
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 import predict_cohort
@@ -57,6 +60,7 @@ PAIRED, CHANGE = "paired", ["T0_pre", "T3_resection"]
 # Effects (log odds per standard deviation) of one clinical variable and of one of tissue, and the step's options there.
 PREDICTED = (0.0, 1.0)
 PREDICTION = {"repeats": 20, "null_repeats": 2, "draws": 39}
+GENES, PLANTED_GENES, PLANTED_SIZE = 300, 15, 0.8  # of the cohorts for differential expression; size as log fold change
 DECLARED = [("scrna", "composition_type", name) for name in ("f01", "f05", "f08")]
 
 
@@ -253,11 +257,60 @@ def prediction_rates(*, cohorts: int, seed: int, cores: int) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("-")
 
 
+def expression_shares(seed: list[int], *, n: int) -> list[dict[str, object]]:
+    """One cohort's shares of null genes at p <= .05 and of planted ones at q .10, with the centre as decided and without.
+
+    Counts of 300 genes, negative binomial; centres differ in expression and, moderately, in the label.
+    """
+    rng = np.random.default_rng(seed)
+    centre = rng.choice(len(CENTRES), n, p=CENTRES)
+    level = rng.normal(0, CENTRE_LABEL_SD, len(CENTRES))[centre] + rng.logistic(size=n)
+    y = (level > stats.logistic.ppf(1 - RESPONSE_RATE)).astype(float)
+    if min(y.sum(), n - y.sum()) < CONFIG["min_patients_per_arm"]:
+        return []
+    effect = np.zeros(GENES)
+    effect[:PLANTED_GENES] = PLANTED_SIZE * rng.choice([-1, 1], PLANTED_GENES)
+    logs = rng.normal(4, 1, GENES) + rng.normal(0, 0.4, (len(CENTRES), GENES))[centre] + np.outer(y, effect)
+    mean = np.exp(logs + rng.normal(0, 0.4, (n, 1)))
+    dispersion = np.exp(rng.normal(np.log(0.25), 0.4, GENES))
+    counts = rng.negative_binomial(1 / dispersion, 1 / (1 + mean * dispersion))
+    rows = []
+    for design, used in (("as decided", None if centre_left_out(y, centre) else centre), ("without centre", None)):
+        p = wald_test(counts, y, used)["p"].fillna(1).to_numpy()
+        found = benjamini_hochberg(p) <= CONFIG["fdr"]
+        false = (found & (effect == 0)).sum() / max(1, found.sum())
+        shares = {
+            "null genes": (p[effect == 0] <= 0.05).mean(),
+            "planted": found[:PLANTED_GENES].mean(),
+            "false": false,
+        }
+        rows.append({"n": n, "design": design, **shares})
+    return rows
+
+
+def expression_rates(*, cohorts: int, seed: int, cores: int) -> pd.DataFrame:
+    """Means over cohorts of :func:`expression_shares`, for 64 and 24 patients."""
+    rows = []
+    with ProcessPoolExecutor(cores) as pool:
+        for n in SIZES[:2]:
+            seeds = [[seed, 7, n, k] for k in range(cohorts)]
+            rows += [row for found in pool.map(partial(expression_shares, n=n), seeds) for row in found]
+    groups = pd.DataFrame(rows).groupby(["n", "design"], sort=False)
+    names = {
+        "null genes": "null genes, p <= .05",
+        "planted": "planted genes, q <= .10",
+        "false": "false discovery proportion",
+    }
+    shown = {words: groups[name].agg(lambda values: mean_interval(list(values))) for name, words in names.items()}
+    return pd.DataFrame({"cohorts": groups.size(), **shown}).reset_index()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the null cohorts and print the rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--null", type=int, default=2000, help="null cohorts per kind")
     parser.add_argument("--predicted", type=int, default=200, help="cohorts for prediction, of noise and of an effect")
+    parser.add_argument("--expression", type=int, default=50, help="cohorts per size for differential expression")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args(arguments)
@@ -269,6 +322,10 @@ def main(arguments: list[str] | None = None) -> None:
     print(calibration(cohorts=options.null, seed=options.seed, cores=options.cores).to_string(index=False))
     print(f"\nPrediction by nested cross-validation, {options.predicted} cohorts each of 64 patients, six centres\n")
     print(prediction_rates(cohorts=options.predicted, seed=options.seed, cores=options.cores).to_string(index=False))
+    print(
+        f"\nDifferential expression, {options.expression} cohorts each, six centres that differ in expression and label\n"
+    )
+    print(expression_rates(cohorts=options.expression, seed=options.seed, cores=options.cores).to_string(index=False))
 
 
 if __name__ == "__main__":
