@@ -26,6 +26,7 @@ from scipy import stats
 
 from livermet import paired, response
 from livermet.differential import centre_left_out, wald_test
+from livermet.discrimination import auc_interval
 from livermet.statistics import benjamini_hochberg
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -224,7 +225,7 @@ def prediction_measures(seed: int, *, effect: float) -> list[dict[str, object]]:
     tables = predict_cohort.cohort(seed, clinical=effect, tissue=effect)
     found = predict_cohort.run(tables, seed=seed, **PREDICTION).predictors
     nested = found[(found["validation"] == "nested_cv") & (found["status"] == "tested")]
-    columns = ["auc", "auc_low", "auc_high", "p", "delta_auc", "delta_low", "delta_high"]
+    columns = ["auc", "auc_low", "auc_high", "p", "delta_auc", "delta_low", "delta_high", "n_alt", "n_ref"]
     return nested[["model", *columns]].to_dict("records")
 
 
@@ -247,6 +248,8 @@ def prediction_rates(*, cohorts: int, seed: int, cores: int) -> pd.DataFrame:
                 row["intervals that hold the AUC"] = wilson(
                     list(here["auc_low"].le(truth) & here["auc_high"].ge(truth))
                 )
+                fixed = [auc_interval(*sizes) for sizes in here[["auc", "n_alt", "n_ref"]].itertuples(index=False)]
+                row["without inflation"] = wilson([low <= truth <= high for low, high in fixed])
                 if gains := list(here["delta_auc"].dropna()):
                     truth = np.mean(gains)
                     row["mean gain"] = mean_interval(gains)

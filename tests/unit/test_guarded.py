@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.io import mmread, mmwrite
 from threadpoolctl import threadpool_limits
 
+from livermet import guarded
 from livermet.guarded import ReaderCrashed, ReaderStopped, run_guarded
 
 
@@ -85,6 +86,15 @@ def test_what_is_stopped_from_outside_says_nothing_about_the_file():
         assert not isinstance(caught.value, ValueError | OSError)
     with pytest.raises(ReaderStopped, match="exit status 3"):
         run_guarded(os._exit, 3)
+
+
+def test_an_outcome_that_cannot_be_sent_is_no_result(monkeypatch):
+    def unsendable(error):
+        raise MemoryError
+
+    monkeypatch.setattr(guarded, "_packed", unsendable)
+    with pytest.raises(ReaderStopped, match="exit status 1"):
+        run_guarded(unsendable, ValueError("damaged"))
 
 
 def test_absurd_requests_for_memory_are_damage_unless_the_system_sets_a_limit():

@@ -88,6 +88,7 @@ def _serve(
     sender: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float | None
 ) -> None:
     """Run the function in the child, send its outcome and end the process without any clean-up of the parent's."""
+    status = 1
     try:
         gc.freeze()  # a collection would otherwise copy every page of the parent's objects
         faulthandler.disable()  # the parent says in words what happened
@@ -103,8 +104,9 @@ def _serve(
         sys.stderr.flush()
         with os.fdopen(sender, "wb") as stream:
             stream.write(content)
+        status = 0
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def _packed(error: BaseException) -> bytes:
@@ -128,7 +130,7 @@ def _outcome(content: bytes, code: int, seconds: float | None) -> Any:
         raise ReaderCrashed(f"reading did not come to an end within {seconds:.0f} s of computing; {REMEDY}")
     if -code in _CRASHES:
         raise ReaderCrashed(f"reading crashed the reader ({signal.Signals(-code).name}); {REMEDY}")
-    if code < 0 or not content:
+    if code or not content:
         cause = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         raise ReaderStopped(
             f"the reader was stopped from outside ({cause}), as the system does where memory is short: give it more"

@@ -10,21 +10,6 @@ import pandas as pd
 
 from livermet.validation import BOTH, CLINICAL, NESTED, TISSUE, TRANSPORT
 
-# Rows of the table of models.
-MEASURES = (
-    "patients with and without the label",
-    "AUC (95 % interval)",
-    "AUC below which 95 % of permutations lie",
-    "p",
-    "gain over clinical (95 % interval)",
-    "p of the gain",
-    "Brier score",
-    "calibration slope",
-    "calibration intercept",
-    "values filled in (%)",
-    "candidates",
-    "why not",
-)
 WORDS = {CLINICAL: "clinical", TISSUE: "declared features", BOTH: "clinical and declared features"}
 
 
@@ -40,26 +25,27 @@ def model_table(predictors: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame()
     models = {WORDS[row["model"]]: _measures(row, null) for row in table.to_dict("records")}
-    return pd.DataFrame({"measure": MEASURES, **models})
+    return pd.DataFrame(models).rename_axis("measure").reset_index()
 
 
-def _measures(row: Mapping[str, Any], null: pd.DataFrame) -> list[str]:
-    """One cell per name in ``MEASURES``; "" where a number is missing."""
-    numbers = (
-        _number(row["p"], ".2g"),
-        _interval(row, "delta_auc", "delta_low", "delta_high"),
-        _number(row["delta_p"], ".2g"),
-        *(_number(row[name], ".2f") for name in ("brier", "calibration_slope", "calibration_intercept")),
-        _number(100 * row["share_imputed"], ".0f"),
-    )
-    return [
-        "" if pd.isna(row["n_alt"]) else f"{row['n_alt']:.0f} and {row['n_ref']:.0f}",
-        _interval(row, "auc", "auc_low", "auc_high"),
-        _number(_null_point(null, row["model"]), ".2f"),
-        *numbers,
-        row["features"],
-        _reason(row),
-    ]
+def _measures(row: Mapping[str, Any], null: pd.DataFrame) -> dict[str, str]:
+    """Cells of a model by what they measure; "" where a number is missing."""
+    return {
+        "patients with and without the label": ""
+        if pd.isna(row["n_alt"])
+        else f"{row['n_alt']:.0f} and {row['n_ref']:.0f}",
+        "AUC (95 % interval)": _interval(row, "auc", "auc_low", "auc_high"),
+        "AUC below which 95 % of permutations lie": _number(_null_point(null, row["model"]), ".2f"),
+        "p": _number(row["p"], ".2g"),
+        "gain over clinical (95 % interval)": _interval(row, "delta_auc", "delta_low", "delta_high"),
+        "p of the gain": _number(row["delta_p"], ".2g"),
+        "Brier score": _number(row["brier"], ".2f"),
+        "calibration slope": _number(row["calibration_slope"], ".2f"),
+        "calibration intercept": _number(row["calibration_intercept"], ".2f"),
+        "values filled in (%)": _number(100 * row["share_imputed"], ".0f"),
+        "candidates": row["features"],
+        "why not": _reason(row),
+    }
 
 
 def _number(value: float, form: str) -> str:

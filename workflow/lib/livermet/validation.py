@@ -231,9 +231,9 @@ def _with_nested_intervals(
 
     An AUC: Newcombe's interval with its variance inflated by what the whole procedure adds where nothing predicts, the
     variance over the permutations as a multiple of that of Mann and Whitney. Models of few patients vary, which neither
-    the pairs nor the folds of one cohort show. In six kinds of cohorts (64 or 36 patients, 5 or 10 candidates, AUC .50
-    to .82; 200 each) such intervals held the truth in .94 to .99, without inflation in .84 to .93, and the corrected
-    resampled t in .83 to .92. The gain: the corrected resampled t over folds.
+    the pairs nor the folds of one cohort show. Over 200 cohorts of noise and 200 with an effect (64 patients; ``make
+    truth``) such intervals held the truth in .92 to .98, without inflation in .84 to .92. The gain: the corrected
+    resampled t over folds.
     """
     n_folds = int(fold.max()) + 1
     for name, found in measures.items():
@@ -259,9 +259,8 @@ def _with_fixed_intervals(
     """Measures with intervals of AUC and gain, for these very models in other patients of this kind.
 
     An AUC: Newcombe's interval with its variance inflated by what pairs within groups vary more than all pairs do; with
-    64 patients of six uneven centres, scored by one normal value, it holds the truth in .95 to .97 of 1,000 cohorts, in
-    a single centre in .94 to .96, where drawing patients again held it in .90 to .97 and in .80 to .92. The gain: by
-    drawing patients again within their class.
+    64 patients of six uneven centres, scored by one normal value, it held the truth in .91 to .98 of 400 cohorts (18
+    runs). The gain: by drawing patients again within their class.
     """
     variance = discrimination.null_variance(y, groups[0])
     for found in measures.values():
